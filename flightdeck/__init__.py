@@ -1,0 +1,1 @@
+"""Flightdeck: CI/CD for machine learning, with rollouts that understand models."""

@@ -1,0 +1,81 @@
+"""Entry point of the command `flightdeck`.
+
+Each sub-command is a module of this package with a Typer `app`, imported when it is called: `flightdeck lab --help`
+does not load scikit-learn, and an image with one dependency group can run what that group allows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import sys
+
+USAGE = """Usage: flightdeck COMMAND [ARGS]...
+
+From raw data to a served, watched model. `flightdeck COMMAND --help` shows an example of each.
+
+Commands:
+{commands}
+Options:
+  --version   Print the version.
+  -h, --help  Show this page."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A sub-command: where its Typer `app` is, what it does, which dependency group it needs."""
+
+    module: str
+    line: str
+    group: str
+
+
+COMMANDS = {
+    "data": Command("flightdeck.cli.data", "Ingest days of the source, look at lake and quarantine.", "pipeline"),
+    "features": Command("flightdeck.cli.features", "Plan, apply, materialize and check features.", "pipeline"),
+    "train": Command("flightdeck.cli.train", "Train a candidate from a model spec.", "pipeline"),
+    "gate": Command("flightdeck.cli.gate", "Decide on a candidate: PROMOTE, HOLD or REJECT.", "pipeline"),
+    "models": Command("flightdeck.cli.models", "List, show, verify and fetch registered versions.", "pipeline"),
+    "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),
+}
+
+
+def usage() -> str:
+    """The page that `--help` shows; imports no sub-command."""
+    width = max(map(len, COMMANDS))
+    return USAGE.format(commands="".join(f"  {name:<{width}}  {item.line}\n" for name, item in COMMANDS.items()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command; returns or raises SystemExit with its exit code."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in {"-h", "--help"}:
+        print(usage())
+        return 0
+    if args[0] == "--version":
+        print(f"flightdeck {importlib.metadata.version('flightdeck')}")
+        return 0
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        print(f"flightdeck: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    try:
+        app = importlib.import_module(command.module).app
+    except ModuleNotFoundError as error:
+        missing = (error.name or "?").split(".")[0]
+        if missing in {"flightdeck", "pipelines", "services", "feature_repo"}:
+            raise
+        print(
+            f"flightdeck {name}: needs the dependency group `{command.group}` (the module {missing} is not installed); "
+            f"install it with: uv pip sync --require-hashes requirements/{command.group}.txt",
+            file=sys.stderr,
+        )
+        return 3
+    app(args=rest, prog_name=f"flightdeck {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""A Release: code, model and feature service. A change of any of the three is a candidate."""
+
+from __future__ import annotations
+
+import pydantic
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ModelRef(_Strict):
+    """One registered model version, by content."""
+
+    name: str
+    version: str
+    sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Release(_Strict):
+    """What serves: `image` names the code (an image digest, or in the lab a commit)."""
+
+    image: str = pydantic.Field(min_length=1)
+    model: ModelRef
+    feature_service: str = pydantic.Field(alias="featureService")
+
+    @property
+    def short(self) -> str:
+        """For tables and logs: `late v7 (3f2a91c0), late_v1, code 1a2b3c4`."""
+        model = f"{self.model.name} v{self.model.version} ({self.model.sha256[:8]})"
+        return f"{model}, {self.feature_service}, code {self.image[:12]}"

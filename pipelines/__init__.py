@@ -1,0 +1,1 @@
+"""Makes models: each step is a plain function that a command, a job or an orchestrator can call."""

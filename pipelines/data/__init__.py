@@ -1,0 +1,1 @@
+"""The lake: Delta tables, daily ingest, checks and quarantine."""

@@ -1,0 +1,1 @@
+"""Feature tables, exports, the Feast registry and the training frame."""

@@ -1,0 +1,1 @@
+"""Registered versions: MLflow, the artefact store and the signed model card."""

@@ -1,0 +1,1 @@
+"""Search, fit and export of a candidate."""

@@ -1,0 +1,1 @@
+"""Uses models: each service is a process of its own."""

@@ -1,0 +1,1 @@
+"""Answers requests with one model version, features from the online store."""
