@@ -1,0 +1,99 @@
+# Every target is a thin call of one command; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GROUPS := core service pipeline tracking report load lab
+export FLIGHTDECK_STATE ?= $(CURDIR)/.flightdeck
+# No part reports home.
+export DO_NOT_TRACK := 1
+export BENTOML_DO_NOT_TRACK := True
+export MLFLOW_DISABLE_TELEMETRY := true
+export FEAST_USAGE := False
+export ORT_DISABLE_TELEMETRY := 1
+
+UV := $(BIN)/python -m uv
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
+
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status test check lint types imports format bench bench-data bench-features \
+	bench-training bench-serving lock clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+# One environment for the lab; the tests' environment is the same one plus the tools. A stamp per lock: nothing is reinstalled in vain.
+$(VENV)/.uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else f"Flightdeck needs Python 3.11 to 3.13, found {sys.version.split()[0]}; try: make PYTHON=python3.11 <target>")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.lab: requirements/lab.txt pyproject.toml $(VENV)/.uv
+	@echo "Installing the lab's packages into $(VENV) (once; about 2 GB with everything) ..."
+	@test -e $(VENV)/.dev || $(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/lab.txt requirements/uv.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.uv
+	@echo "Installing the packages of the lab and of the tests into $(VENV) (once) ..."
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.lab
+
+setup: $(VENV)/.lab ## Install what the lab needs into .venv.
+
+setup-dev: $(VENV)/.dev ## Install what the tests and the checks need as well.
+
+lab: setup ## The main job: raw flights to a served model, with a report. Nothing is left running.
+	@$(BIN)/flightdeck lab run
+
+lab-up: setup ## The main job, then leave it running and print every address.
+	@$(BIN)/flightdeck lab up
+
+lab-down: setup ## Stop what lab-up left running.
+	@$(BIN)/flightdeck lab down
+
+lab-status: setup ## Tell what runs, where, and how it is.
+	@$(BIN)/flightdeck lab status
+
+test: setup-dev check ## Every check and every test that needs no cluster.
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) tests
+
+check: lint types imports ## Lint, types and import rules.
+
+lint: setup-dev ## Style and common errors.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup-dev ## Strict types.
+	@$(BIN)/mypy
+
+imports: setup-dev ## The one-direction rule between the parts.
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: setup-dev ## Write the code in the project's style.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: bench-data bench-features bench-training bench-serving ## Every speed figure, as ratios or limits.
+
+bench-data: setup-dev ## A year of flights through the checks into Delta.
+	@$(BIN)/python benchmarks/bench_data.py
+
+bench-features: setup-dev ## Half a year of features and the point-in-time join.
+	@$(BIN)/python benchmarks/bench_features.py
+
+bench-training: setup-dev ## Training without search.
+	@$(BIN)/python benchmarks/bench_training.py
+
+bench-serving: setup-dev ## The predictor beside a hand-written service and the stock one.
+	@$(BIN)/python benchmarks/bench_serving.py
+
+lock: $(VENV)/.uv ## Refresh every lock from pyproject.toml (needs the package registry).
+	$(COMPILE) --group dev --upgrade -o requirements/dev.txt
+	@set -e; for group in $(GROUPS); do echo "lock $$group"; $(COMPILE) --group $$group -c requirements/dev.txt -o requirements/$$group.txt; done
+	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
+
+clean: ## Remove the state folder; the environment stays.
+	rm -rf .flightdeck
