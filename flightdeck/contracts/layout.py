@@ -61,6 +61,11 @@ class StateLayout:
         return self.root / "artefacts"
 
     @property
+    def candidates(self) -> Path:
+        """What the gates need of each training run, in a folder named by the run."""
+        return self.root / "candidates"
+
+    @property
     def keys(self) -> Path:
         """The lab's signing key; never in the repository, an image or a log."""
         return self.root / "keys"

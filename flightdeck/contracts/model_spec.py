@@ -101,6 +101,17 @@ class Split(_Strict):
 
     train_days: int = pydantic.Field(ge=7, description="At most so many days before the holdout.")
     holdout_days: int = pydantic.Field(ge=1, description="Newest days with matured labels.")
+    maturity: dt.timedelta = pydantic.Field(
+        description="After the prediction time by which an outcome is known; younger rows would be only the quick ones."
+    )
+
+
+class Baseline(_Strict):
+    """What any model must beat: the mean target per group of the training rows, drawn to the overall mean."""
+
+    description: str
+    columns: list[str] = pydantic.Field(min_length=1, description="Slice columns whose combination is a group.")
+    prior_rows: float = pydantic.Field(gt=0, description="Weight of the overall mean, in rows.")
 
 
 class Gates(_Strict):
@@ -122,6 +133,9 @@ class Gates(_Strict):
     slice_min_rows: int = pydantic.Field(ge=30)
     leak_metric: float = pydantic.Field(
         description="A metric better than this is too good to be true (AUC above, or error below, in the unit)."
+    )
+    leak_feature: float = pydantic.Field(
+        gt=0.5, le=1, description="One feature alone that separates the target better (AUC) is too good to be true."
     )
     parity: float = pydantic.Field(gt=0, description="Largest absolute difference between ONNX and scikit-learn.")
     latency_p99_ms: float = pydantic.Field(gt=0, description="One row, one thread.")
@@ -159,6 +173,7 @@ class ModelSpec(_Strict):
     estimator: Estimator
     search: Search
     split: Split
+    baseline: Baseline
     slices: list[str] = pydantic.Field(default_factory=list, description="Columns of the entity frame.")
     gates: Gates
     direction_tests: list[DirectionTest] = pydantic.Field(default_factory=list)
