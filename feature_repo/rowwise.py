@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import zoneinfo
+from collections import deque
+from collections.abc import Iterable
 
 LOCAL_TIME = zoneinfo.ZoneInfo("America/New_York")  # of all three origins
 
@@ -15,6 +17,10 @@ LOCAL_TIME = zoneinfo.ZoneInfo("America/New_York")  # of all three origins
 ORIGINS = ("EWR", "JFK", "LGA")
 CARRIERS = ("9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV")
 UNKNOWN_CODE = -1.0
+
+LATE_AFTER_MIN = 15.0  # the US DOT's rule (BTS, Airline On-Time Statistics)
+CANCELLATION_KNOWN_AFTER = dt.timedelta(minutes=60)  # after scheduled departure: the data do not say, this is our rule
+CONGESTION_WINDOWS_H = (1, 3)
 _CARRIER_CODE = {carrier: float(code) for code, carrier in enumerate(CARRIERS)}
 
 CALENDAR_FEATURES = (
@@ -77,3 +83,56 @@ def _travel_holidays(year: int) -> tuple[dt.date, ...]:
         first_of_september + dt.timedelta(days=-first_of_september.weekday() % 7),
         first_of_november + dt.timedelta(days=(3 - first_of_november.weekday()) % 7 + 21),
     )
+
+
+class CongestionWindow:
+    """Congestion at one origin, event by event: the streaming form of `transforms.congestion`.
+
+    Feed departures and cancellations as they become known, in any order within the longest window, then ask for a
+    snapshot. Not thread-safe; keeps the events of the longest window only.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[dt.datetime, float | None]] = deque()  # known at, delay in minutes; None: cancelled
+        self._sorted = True
+        self._longest = dt.timedelta(hours=max(CONGESTION_WINDOWS_H))
+
+    def departed(self, departed_at_utc: dt.datetime, dep_delay_min: float) -> None:
+        """A flight left, `dep_delay_min` minutes after its schedule (negative when early)."""
+        self._add(departed_at_utc, dep_delay_min)
+
+    def cancelled(self, sched_dep_utc: dt.datetime) -> None:
+        """A flight was cancelled; by our rule that is known `CANCELLATION_KNOWN_AFTER` its scheduled departure."""
+        self._add(sched_dep_utc + CANCELLATION_KNOWN_AFTER, None)
+
+    def snapshot(self, at_utc: dt.datetime) -> dict[str, float]:
+        """Features `CONGESTION_FEATURES` over (at - window, at]; forgets what no later snapshot can need."""
+        if not self._sorted:
+            self._events = deque(sorted(self._events, key=lambda event: event[0]))
+            self._sorted = True
+        while self._events and self._events[0][0] <= at_utc - self._longest:
+            self._events.popleft()
+        features: dict[str, float] = {}
+        for hours in CONGESTION_WINDOWS_H:
+            since = at_utc - dt.timedelta(hours=hours)
+            features |= _congestion_of(
+                [delay_min for known_at, delay_min in self._events if since < known_at <= at_utc], f"{hours}h"
+            )
+        return features
+
+    def _add(self, known_at: dt.datetime, delay_min: float | None) -> None:
+        self._sorted = self._sorted and (not self._events or known_at >= self._events[-1][0])
+        self._events.append((known_at, delay_min))
+
+
+def _congestion_of(delays_min: Iterable[float | None], suffix: str) -> dict[str, float]:
+    delays_min = list(delays_min)
+    flown = [delay_min for delay_min in delays_min if delay_min is not None]
+    return {
+        f"departures_{suffix}": float(len(flown)),
+        f"mean_dep_delay_min_{suffix}": sum(flown) / len(flown) if flown else 0.0,
+        f"late_dep_share_{suffix}": sum(delay_min >= LATE_AFTER_MIN for delay_min in flown) / len(flown)
+        if flown
+        else 0.0,
+        f"cancellations_{suffix}": float(len(delays_min) - len(flown)),
+    }

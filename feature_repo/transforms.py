@@ -1,0 +1,325 @@
+"""Set-based feature builders as Ibis expressions: the same code on DuckDB here and on Spark when the data outgrow it.
+
+Inside the expressions every timestamp is naive and means UTC; `pipelines.features.build` takes the zone off at the edge
+and puts it back. Each builder obeys one rule: a row with `event_timestamp` T uses only what was known at T.
+
+* History (carrier, route, plane): a snapshot at 09:00 UTC of each day, over the flights whose outcome became known in
+  the last 7 and 30 days, `known_at_utc` in (T - window, T], in the newest version delivered by T (`ingested_at`).
+  A key has a row while a flight of it became known within 30 days.
+* Weather: a row per hourly observation, at the time it is known (`ingested_at`).
+* Congestion: a snapshot every 30 minutes per origin, over departures and cancellations in (T - 1 h, T], (T - 3 h, T].
+  A departure is known when it happens, long before the flight's row arrives with its landing, and is not revised: the
+  first delivered version counts. `rowwise.CongestionWindow` is the streaming form of the same; a test demands equality.
+
+A row never holds NaN or infinity, and null only where the docstring of its builder says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.rowwise import CANCELLATION_KNOWN_AFTER, CONGESTION_WINDOWS_H, LATE_AFTER_MIN, ORIGINS
+
+DAY = dt.timedelta(days=1)
+HISTORY_WINDOWS_DAYS = (7, 30)
+STANDARD_PRESSURE_MB = 1013.25  # ICAO standard atmosphere at sea level
+
+HISTORY_MEASURES = (
+    "flights_7d",
+    "flights_30d",
+    "late_share_7d",
+    "late_share_30d",
+    "cancelled_share_7d",
+    "cancelled_share_30d",
+    "mean_dep_delay_min_7d",
+    "mean_dep_delay_min_30d",
+)
+CARRIER_FEATURES = tuple(f"carrier_{name}" for name in HISTORY_MEASURES)
+ROUTE_FEATURES = (*(f"route_{name}" for name in HISTORY_MEASURES), "distance_mi")
+PLANE_FEATURES = (*(f"plane_{name}" for name in HISTORY_MEASURES), "plane_age_years", "plane_seats")
+WEATHER_FEATURES = (
+    "temp_f",
+    "dewp_f",
+    "humid_pct",
+    "wind_dir_deg",
+    "wind_speed_mph",
+    "wind_gust_mph",
+    "precip_in",
+    "pressure_mb",
+    "visib_mi",
+    "precip_in_3h",
+    "visib_mi_min_3h",
+)
+CONGESTION_FEATURES = tuple(
+    f"{name}_{hours}h"
+    for hours in CONGESTION_WINDOWS_H
+    for name in ("departures", "mean_dep_delay_min", "late_dep_share", "cancellations")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Snapshot times: `first`, `first + period`, ..., `count` of them; naive UTC."""
+
+    first: dt.datetime
+    period: dt.timedelta
+    count: int
+
+    def table(self) -> ir.Table:
+        """Columns `snapshot` (0..count-1) and `event_timestamp`."""
+        numbers = ibis.range(self.count).unnest().name("snapshot").as_table()
+        seconds = (numbers.snapshot * int(self.period.total_seconds())).as_interval("s")
+        return numbers.mutate(event_timestamp=ibis.literal(self.first, type="timestamp(6)") + seconds)
+
+    def at_or_after(self, time: ir.TimestampValue) -> ir.IntegerValue:
+        """Number of the first snapshot at or after `time`; negative before the grid."""
+        first = ibis.literal(self.first, type="timestamp(6)")
+        return -((-time.delta(first, unit="microsecond")) // int(self.period / dt.timedelta(microseconds=1)))
+
+
+def grid(from_utc: dt.datetime, until_utc: dt.datetime, *, period: dt.timedelta, offset: dt.timedelta) -> Grid:
+    """The snapshots at `offset` after midnight UTC and every `period`, from `from_utc` to `until_utc`, both included.
+
+    Raises:
+        ValueError: no snapshot lies in the range, or a time is naive.
+    """
+    if from_utc.tzinfo is None or until_utc.tzinfo is None:
+        raise ValueError(f"a grid needs timezone-aware times; got {from_utc}, {until_utc}")
+    start, end = (time.astimezone(dt.UTC).replace(tzinfo=None) for time in (from_utc, until_utc))
+    origin = dt.datetime(1970, 1, 1) + offset
+    first = origin - ((origin - start) // period) * period
+    if first > end:
+        raise ValueError(f"no snapshot every {period} lies between {from_utc} and {until_utc}")
+    return Grid(first, period, (end - first) // period + 1)
+
+
+def carrier_history(flights: ir.Table, snapshots: Grid) -> ir.Table:
+    """Key carrier, features `CARRIER_FEATURES`."""
+    return _history(flights, snapshots, ["carrier"], "carrier")
+
+
+def route_history(flights: ir.Table, snapshots: Grid) -> ir.Table:
+    """Keys origin and dest, features `ROUTE_FEATURES`. The distance is that of the route: it does not change."""
+    distance = flights.group_by(["origin", "dest"]).agg(distance_mi=flights.distance_mi.min())
+    return _history(flights, snapshots, ["origin", "dest"], "route").left_join(distance, ["origin", "dest"])
+
+
+def plane_history(flights: ir.Table, planes: ir.Table, snapshots: Grid) -> ir.Table:
+    """Key tailnum, features `PLANE_FEATURES`; age and seats are null for planes that the register lacks."""
+    history = _history(flights.filter(flights.tailnum.notnull()), snapshots, ["tailnum"], "plane")
+    register = planes.select("tailnum", built="year", plane_seats="seats").distinct(on="tailnum")
+    joined = history.left_join(register, "tailnum")
+    return joined.mutate(plane_age_years=joined.event_timestamp.year() - joined.built).drop("built")
+
+
+def weather(observations: ir.Table) -> ir.Table:
+    """Key origin, features `WEATHER_FEATURES`; `event_timestamp` is when the observation is known.
+
+    A value the station lacks is the mean of the other airports in the same hour, a gust the wind speed, the pressure at
+    last the standard atmosphere's; null is left only where no airport reports a value.
+    """
+    newest = ibis.row_number().over(group_by=["origin", "observed_hour_utc"], order_by=observations.ingested_at.asc())
+    first = observations.mutate(rank=newest).filter(lambda t: t["rank"] == 0)
+    measured = [name for name in WEATHER_FEATURES if not name.endswith("_3h")]
+    # Windows run over `ingested_at`, so that a late observation never reaches a row that was known before it.
+    same_hour = ibis.range_window(group_by="observed_hour_utc", order_by="ingested_at", preceding=None, following=0)
+    filled = first.mutate(
+        **{
+            name: ibis.coalesce(first[name], first[name].mean().over(same_hour)).cast("float64")
+            for name in measured
+            if name != "wind_gust_mph"
+        }
+    )
+    filled = filled.mutate(wind_gust_mph=ibis.coalesce(filled.wind_gust_mph.cast("float64"), filled.wind_speed_mph))
+    filled = filled.mutate(pressure_mb=filled.pressure_mb.fill_null(STANDARD_PRESSURE_MB))
+    three_hours = ibis.range_window(
+        group_by="origin", order_by="ingested_at", preceding=ibis.interval(hours=2), following=ibis.interval(hours=0)
+    )
+    return filled.select(
+        "origin",
+        *measured,
+        event_timestamp=filled.ingested_at,
+        precip_in_3h=filled.precip_in.sum().over(three_hours),
+        visib_mi_min_3h=filled.visib_mi.min().over(three_hours),
+    )
+
+
+def congestion(flights: ir.Table, snapshots: Grid) -> ir.Table:
+    """Key origin, features `CONGESTION_FEATURES`; means and shares are 0 when nothing departed in the window."""
+    order = ibis.row_number().over(group_by="flight_id", order_by=flights.ingested_at.asc())
+    first = flights.mutate(version=order).filter(lambda t: t.version == 0)
+    departed = first.filter(first.departed_at_utc.notnull()).select(
+        "origin",
+        at=first.departed_at_utc,
+        departures=ibis.literal(1.0),
+        delay_sum=first.dep_delay_min.cast("float64"),
+        late=(first.dep_delay_min >= LATE_AFTER_MIN).cast("float64"),
+        cancellations=ibis.literal(0.0),
+    )
+    cancelled = first.filter(first.cancelled & first.departed_at_utc.isnull()).select(
+        "origin",
+        at=first.sched_dep_utc + ibis.interval(seconds=int(CANCELLATION_KNOWN_AFTER.total_seconds())),
+        departures=ibis.literal(0.0),
+        delay_sum=ibis.literal(0.0),
+        late=ibis.literal(0.0),
+        cancellations=ibis.literal(1.0),
+    )
+    events = departed.union(cancelled)
+    windows = {f"{hours}h": dt.timedelta(hours=hours) for hours in CONGESTION_WINDOWS_H}
+    origins = ibis.memtable({"origin": list(ORIGINS)})
+    sums = ("departures", "delay_sum", "late", "cancellations")
+    running = _running_sums(
+        events.mutate(visible_from=events["at"], visible_until=ibis.null("timestamp(6)")),
+        snapshots,
+        keys=["origin"],
+        sums=sums,
+        windows=windows,
+        key_table=origins,
+    )
+    features = {
+        f"{name}_{suffix}": value
+        for suffix in windows
+        for name, value in (
+            ("departures", running[f"departures_{suffix}"]),
+            ("mean_dep_delay_min", _ratio(running, "delay_sum", "departures", suffix).fill_null(0.0)),
+            ("late_dep_share", _ratio(running, "late", "departures", suffix).fill_null(0.0)),
+            ("cancellations", running[f"cancellations_{suffix}"]),
+        )
+    }
+    return running.select("origin", "event_timestamp", **features)
+
+
+def _history(flights: ir.Table, snapshots: Grid, keys: list[str], prefix: str) -> ir.Table:
+    """`HISTORY_MEASURES` per key and snapshot; a 7-day share without flights falls back to the 30-day one."""
+    versions = flights.mutate(
+        visible_until=flights.ingested_at.lead().over(group_by="flight_id", order_by=flights.ingested_at.asc())
+    )
+    flown = versions.dep_delay_min.notnull() & ~versions.cancelled
+    late = versions.cancelled | versions.diverted | (versions.arr_delay_min >= LATE_AFTER_MIN).fill_null(False)
+    events = versions.select(
+        *keys,
+        at=versions.known_at_utc,
+        visible_from=ibis.greatest(versions.known_at_utc, versions.ingested_at),
+        visible_until=versions.visible_until,
+        flights=ibis.literal(1.0),
+        late=late.cast("float64"),
+        cancelled=versions.cancelled.cast("float64"),
+        flown=flown.cast("float64"),
+        delay_sum=ibis.ifelse(flown, versions.dep_delay_min.cast("float64"), 0.0),
+    )
+    windows = {f"{days}d": days * DAY for days in HISTORY_WINDOWS_DAYS}
+    sums = ("flights", "late", "cancelled", "flown", "delay_sum")
+    running = _running_sums(
+        events, snapshots, keys=keys, sums=sums, windows=windows, key_table=events.select(*keys).distinct()
+    )
+    running = running.filter(running.flights_30d > 0)
+    long = {
+        "late_share": _ratio(running, "late", "flights", "30d"),
+        "cancelled_share": _ratio(running, "cancelled", "flights", "30d"),
+        "mean_dep_delay_min": _ratio(running, "delay_sum", "flown", "30d").fill_null(0.0),
+    }
+    short = {
+        "late_share": _ratio(running, "late", "flights", "7d"),
+        "cancelled_share": _ratio(running, "cancelled", "flights", "7d"),
+        "mean_dep_delay_min": _ratio(running, "delay_sum", "flown", "7d"),
+    }
+    return running.select(
+        *keys,
+        "event_timestamp",
+        **{f"{prefix}_flights_{window}": running[f"flights_{window}"] for window in windows},
+        **{f"{prefix}_{name}_30d": value for name, value in long.items()},
+        **{f"{prefix}_{name}_7d": ibis.coalesce(value, long[name]) for name, value in short.items()},
+    )
+
+
+def _ratio(table: ir.Table, part: str, whole: str, suffix: str) -> ir.FloatingValue:
+    """`part` over `whole` in one window, null when `whole` is 0."""
+    return table[f"{part}_{suffix}"].cast("float64") / table[f"{whole}_{suffix}"].nullif(0)
+
+
+def _running_sums(
+    events: ir.Table,
+    snapshots: Grid,
+    *,
+    keys: list[str],
+    sums: Sequence[str],
+    windows: dict[str, dt.timedelta],
+    key_table: ir.Table,
+) -> ir.Table:
+    """Sums of `events` per key and snapshot T over (T - window, T], by `at`, among what is visible at T.
+
+    An event enters at the first snapshot where it is visible and leaves at the first one where its window has passed or
+    a newer version replaces it; a running total over the snapshots gives every window at once, whatever its length.
+    """
+    changes = []
+    for suffix, length in windows.items():
+        window_end = events["at"] + ibis.interval(seconds=int(length.total_seconds()))
+        gone = ibis.least(window_end, ibis.coalesce(events.visible_until, window_end))
+        placed = events.mutate(
+            enters=ibis.greatest(snapshots.at_or_after(events.visible_from), 0),
+            leaves=ibis.least(snapshots.at_or_after(gone), snapshots.count),
+        )
+        placed = placed.filter(placed.enters < placed.leaves)
+        for column, sign in (("enters", 1), ("leaves", -1)):
+            own = {f"{name}_{suffix}": (placed[name] * sign).cast("float64") for name in sums}
+            others = {f"{name}_{other}": ibis.literal(0.0) for other in windows if other != suffix for name in sums}
+            values = {**own, **others}
+            named = {f"{name}_{window}": values[f"{name}_{window}"] for window in windows for name in sums}
+            changes.append(placed.select(*keys, snapshot=placed[column], **named))
+    columns = [f"{name}_{suffix}" for suffix in windows for name in sums]
+    all_changes = ibis.union(*changes)
+    per_snapshot = all_changes.group_by([*keys, "snapshot"]).agg(**{name: all_changes[name].sum() for name in columns})
+    dense = key_table.cross_join(snapshots.table()).left_join(per_snapshot, [*keys, "snapshot"])
+    dense = dense.select(*keys, "event_timestamp", "snapshot", **{name: dense[name].fill_null(0) for name in columns})
+    so_far = ibis.window(group_by=keys, order_by="snapshot", preceding=None, following=0)
+    return dense.mutate(**{name: dense[name].sum().over(so_far) for name in columns}).drop("snapshot")
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewBuild:
+    """How one stored view is built: its keys, features, source tables, snapshot grid and Ibis expression.
+
+    `expression` takes the source tables in order, then the grid where there is one. `lookback` is how far before a
+    snapshot its sources reach.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    features: tuple[str, ...]
+    tables: tuple[str, ...]
+    expression: Callable[..., ir.Table]
+    lookback: dt.timedelta
+    period: dt.timedelta | None = None
+    offset: dt.timedelta = dt.timedelta(0)
+
+
+_NINE = dt.timedelta(hours=9)
+BUILDS = {
+    build.name: build
+    for build in (
+        ViewBuild(
+            "carrier_history", ("carrier",), CARRIER_FEATURES, ("flights",), carrier_history, 31 * DAY, DAY, _NINE
+        ),
+        ViewBuild(
+            "route_history", ("origin", "dest"), ROUTE_FEATURES, ("flights",), route_history, 31 * DAY, DAY, _NINE
+        ),
+        ViewBuild(
+            "plane_history", ("tailnum",), PLANE_FEATURES, ("flights", "planes"), plane_history, 31 * DAY, DAY, _NINE
+        ),
+        ViewBuild("weather", ("origin",), WEATHER_FEATURES, ("weather",), weather, DAY),
+        ViewBuild(
+            "congestion",
+            ("origin",),
+            CONGESTION_FEATURES,
+            ("flights",),
+            congestion,
+            DAY,
+            dt.timedelta(minutes=30),
+        ),
+    )
+}
