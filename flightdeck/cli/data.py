@@ -1,0 +1,139 @@
+"""`flightdeck data`: ingest days of the source, look at lake, quarantine and predictions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+app = typer.Typer(no_args_is_help=True, help="Ingest days of the source; look at the lake and at quarantined days.")
+
+State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
+DAY = "%Y-%m-%d"
+
+
+def _layout(state: Path | None) -> StateLayout:
+    return StateLayout(state.absolute()) if state else StateLayout.from_env()
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    try:
+        value = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a time like 2013-02-01T09:00Z") from error
+    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value
+
+
+@app.command()
+def ingest(
+    first: Annotated[dt.datetime | None, typer.Option("--from", formats=[DAY], help="First day.")] = None,
+    last: Annotated[dt.datetime | None, typer.Option("--to", formats=[DAY], help="Last day, inclusive.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be repeated.")] = None,
+    now: Annotated[
+        str | None,
+        typer.Option(help="Only what the source had delivered by then, UTC. Default: all (a backfill)."),
+    ] = None,
+    state: State = None,
+) -> None:
+    """Ingest days of the source into the lake; bad days go to quarantine, the rest goes on. Safe to repeat.
+
+    Example: flightdeck data ingest --from 2013-01-01 --to 2013-01-31
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from pipelines.data.ingest import Status, ingest_days
+    from pipelines.data.lake import Lake
+    from pipelines.use_case import load_use_case
+
+    layout, use_case, console = _layout(state), load_use_case(), Console()
+    from_day, to_day = (value.date() if value else None for value in (first, last))
+    chosen = [use_case.table(name) for name in table] if table else list(use_case.tables)
+    days = len(list(use_case.days(from_day, to_day)))
+    total = sum(1 if item.static else days for item in chosen)
+    counts: dict[str, dict[str, int]] = {item.name: dict.fromkeys(("rows", *map(str, Status)), 0) for item in chosen}
+    started, written = time.perf_counter(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("ingest", total=total)
+        results = ingest_days(
+            use_case, Lake(layout.lake), layout.quarantine, from_day, to_day,
+            tables=[item.name for item in chosen], now_utc=_time(now),
+        )  # fmt: skip
+        for result in results:
+            written += result.written
+            counts[result.table]["rows"] += result.written
+            counts[result.table][result.status] += 1
+            seconds = time.perf_counter() - started
+            bar.update(task, advance=1, description=f"{result.day} {written:,} rows {written / seconds:,.0f}/s")
+            if result.reason:
+                console.print(f"{result.table} {result.day} {result.status}: {result.reason}", soft_wrap=True)
+            if result.healed:
+                console.print(f"{result.table} {result.day} healed: {result.healed} quarantined delivery resolved")
+    seconds = time.perf_counter() - started
+    for name, count in counts.items():
+        states = ", ".join(f"{count[item]} {item}" for item in Status if count[item])
+        console.print(f"{name}: {count['rows']:,} rows; days: {states}", soft_wrap=True)
+    console.print(f"{written:,} rows in {seconds:.1f} s, {written / seconds:,.0f} rows/s")
+
+
+@app.command()
+def status(state: State = None) -> None:
+    """Show each lake table: version, rows, first and last day.
+
+    Example: flightdeck data status
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.data.lake import Lake
+
+    layout = _layout(state)
+    lake = Lake(layout.lake)
+    names = lake.tables()
+    if not names:
+        typer.echo(f"{layout.lake}: empty; run `flightdeck data ingest` first")
+        raise typer.Exit(1)
+    page = Table("table", "version", "rows", "days", "first", "last", "open quarantine")
+    for name in names:
+        from pipelines.data import quarantine
+
+        snapshot = lake.snapshot(name)
+        per_day = snapshot.rows_per_day()
+        opened = sum(item.resolved is None for item in quarantine.find(layout.quarantine, name))
+        rows = snapshot.rows()
+        ends = (str(min(per_day)), str(max(per_day))) if per_day else ("", "")
+        page.add_row(name, str(snapshot.version), f"{rows:,}", str(len(per_day) or ""), *ends, str(opened or ""))
+    Console().print(page)
+
+
+@app.command()
+def quarantine(
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    day: Annotated[dt.datetime | None, typer.Option(formats=[DAY], help="Only this day, with all failures.")] = None,
+    state: State = None,
+) -> None:
+    """List quarantined days and why; exits 1 while one of them is open.
+
+    Example: flightdeck data quarantine --day 2013-02-12
+    """
+    from pipelines.data import quarantine as store
+
+    items = store.find(_layout(state).quarantine, table, day.date() if day else None)
+    for item in items:
+        mark = f"resolved {item.resolved}" if item.resolved else "open"
+        if day is None:
+            typer.echo(f"{item.table} {item.day} {mark}: {item.rows} rows; {item.reason}")
+        else:
+            typer.echo(f"{store.as_text(item)}{mark}; rows and page in {item.folder}\n")
+    if not items:
+        typer.echo("nothing in quarantine")
+    if any(item.resolved is None for item in items):
+        raise typer.Exit(1)

@@ -1,0 +1,294 @@
+"""Adapter: the lake, one Delta table per folder. The only module of the pipelines that writes Delta tables.
+
+A commit is atomic: a killed process leaves either the whole commit or nothing (at most an unreferenced file, which
+`vacuum` removes). Writers that build on what they read go through `append_once`: Delta's optimistic transactions
+(protocol action `txn`) refuse the second of two commits with one application id, and it starts again on the new state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+Frame: TypeAlias = Any  # pl.DataFrame or pa.Table: anything that exports Arrow
+Filters: TypeAlias = Sequence[tuple[str, str, Any]]
+
+MAX_ATTEMPTS = 12  # with backoff below: about 10 s against a writer that never stops
+
+
+class LakeError(RuntimeError):
+    """A table is absent, or a commit did not get through."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """One version of a table, on which a commit is built; `table` is None before the first commit."""
+
+    table: DeltaTable | None
+
+    @property
+    def version(self) -> int:
+        """The table's version, -1 before the first commit."""
+        return -1 if self.table is None else int(self.table.version())
+
+    def read(self, columns: Sequence[str] | None = None, filters: Filters | None = None) -> pl.DataFrame:
+        """Rows of this version; an empty frame without columns before the first commit."""
+        if self.table is None:
+            return pl.DataFrame()
+        return _polars(self.table.to_pyarrow_table(columns=_list(columns), filters=_filters(filters)))
+
+    def rows(self) -> int:
+        """Rows of this version, every correction counted, from the log alone."""
+        if self.table is None:
+            return 0
+        actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
+        return int(actions["num_records"].sum())
+
+    def rows_per_day(self) -> dict[dt.date, int]:
+        """Rows per partition `day`, from the log alone; empty before the first commit."""
+        if self.table is None:
+            return {}
+        actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
+        if "partition.day" not in actions.columns:
+            return {}
+        totals = actions.group_by("partition.day").agg(pl.col("num_records").sum())
+        return {day: int(rows) for day, rows in totals.iter_rows()}
+
+
+class Lake:
+    """The lake under one root folder (or an object-store URL).
+
+    Args:
+        root: a folder per table below it.
+        storage_options: what delta-rs needs for an object store, e.g. endpoint and region.
+    """
+
+    def __init__(self, root: Path | str, storage_options: Mapping[str, str] | None = None) -> None:
+        self._root = str(root).rstrip("/")
+        self._options = dict(storage_options) if storage_options else None
+
+    @property
+    def root(self) -> str:
+        """The folder or URL above the tables."""
+        return self._root
+
+    def path(self, table: str) -> str:
+        """Folder or URL of one table."""
+        return f"{self._root}/{table}"
+
+    def exists(self, table: str) -> bool:
+        """Whether the table has a first commit."""
+        return bool(DeltaTable.is_deltatable(self.path(table), self._options))
+
+    def tables(self) -> list[str]:
+        """Names of the tables on a folder, sorted."""
+        root = Path(self._root)
+        if not root.is_dir():
+            return []
+        return sorted(item.name for item in root.iterdir() if (item / "_delta_log").is_dir() and self.exists(item.name))
+
+    def version(self, table: str) -> int:
+        """Newest version of a table.
+
+        Raises:
+            LakeError: no such table.
+        """
+        return int(self._open(table).version())
+
+    def versions(self) -> dict[str, int]:
+        """Newest version of every table: what a training run records to be repeatable."""
+        return {table: self.version(table) for table in self.tables()}
+
+    def snapshot(self, table: str) -> Snapshot:
+        """The newest version, or an empty snapshot when there is no table yet."""
+        return Snapshot(self._open(table) if self.exists(table) else None)
+
+    def read(
+        self,
+        table: str,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> pa.Table:
+        """All rows, every correction of a record among them, of one version (the newest when None).
+
+        Args:
+            table: name of the table.
+            version: a version of `versions()`.
+            columns: only these.
+            filters: a conjunction of (column, operator, value); operators =, !=, <, <=, >, >=, in, not in.
+        Raises:
+            LakeError: no such table or version.
+        """
+        return self._open(table, version).to_pyarrow_table(columns=_list(columns), filters=_filters(filters))
+
+    def as_of(
+        self,
+        table: str,
+        ingested_by_utc: dt.datetime,
+        key: Sequence[str],
+        *,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> pa.Table:
+        """What was known at `ingested_by_utc`: per key the row with the newest `ingested_at` not after it.
+
+        `columns` need not name the key or `ingested_at`. Filters must be on columns that corrections never change
+        (the key, the day): they apply before the newest row is chosen.
+
+        Raises:
+            LakeError: no such table or version.
+            ValueError: `ingested_by_utc` is not timezone-aware.
+        """
+        if ingested_by_utc.tzinfo is None:
+            raise ValueError(f"as_of needs a timezone-aware time; got {ingested_by_utc}")
+        wanted = None if columns is None else list(dict.fromkeys([*columns, *key, "ingested_at"]))
+        rows = self.read(table, version, wanted, filters)
+        rows = rows.filter(pc.less_equal(rows["ingested_at"], pa.scalar(ingested_by_utc, rows["ingested_at"].type)))
+        frame = newest(_polars(rows), key)
+        return frame.select(columns if columns is not None else pl.all()).to_arrow()
+
+    def append(self, table: str, frame: Frame, *, partition_by: Sequence[str] = ()) -> int:
+        """Append rows without reading; the table is made when absent. Returns the version after the commit."""
+        return self.append_once(table, (), lambda _: frame, partition_by=partition_by)
+
+    def append_once(
+        self,
+        table: str,
+        transactions: Sequence[str],
+        build: Callable[[Snapshot], Frame | None],
+        *,
+        partition_by: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append what `build` makes of the current state; start again when another writer got there first.
+
+        Args:
+            table: name of the table, made when absent.
+            transactions: application ids that name what is written (e.g. `ingest/2013-01-01`). Of two concurrent
+                commits that share one, the second is refused and rebuilt on the new state.
+            build: the rows to append given a snapshot; None or no rows appends nothing. Called again on conflict.
+            partition_by: columns, for a table that is made now.
+            metadata: kept with the commit.
+        Returns:
+            The version that holds the rows (the current one when nothing was appended).
+        Raises:
+            LakeError: `MAX_ATTEMPTS` conflicts in a row.
+        """
+        error: Exception | None = None
+        for attempt in range(MAX_ATTEMPTS):
+            snapshot = self.snapshot(table)
+            frame = build(snapshot)
+            if frame is None or len(frame) == 0:
+                return snapshot.version
+            properties = CommitProperties(
+                custom_metadata=dict(metadata) if metadata else None,
+                app_transactions=[
+                    Transaction(name, _next(snapshot, name), int(time.time() * 1000)) for name in transactions
+                ],
+            )
+            try:
+                if snapshot.table is None:
+                    # `error` refuses when another process made the table meanwhile: then build again on its rows.
+                    write_deltalake(
+                        self.path(table),
+                        frame,
+                        mode="error",
+                        partition_by=list(partition_by) or None,
+                        commit_properties=properties,
+                        storage_options=self._options,
+                    )
+                else:
+                    write_deltalake(snapshot.table, frame, mode="append", commit_properties=properties)
+            except (CommitFailedError, DeltaError) as problem:
+                if not _is_conflict(problem):
+                    raise
+                error = problem
+                time.sleep(random.uniform(0, min(2.0, 0.02 * 2**attempt)))  # noqa: S311  jitter, not a secret
+                continue
+            return snapshot.version + 1 if snapshot.table is None else int(snapshot.table.version())
+        raise LakeError(
+            f"{self.path(table)}: {MAX_ATTEMPTS} commits in a row met another writer ({error}); run it again"
+        )
+
+    def replace(self, table: str, frame: Frame, *, where: str | None = None, partition_by: Sequence[str] = ()) -> int:
+        """Replace the whole table, or the rows that the SQL predicate `where` selects, in one commit.
+
+        Earlier versions stay readable. `frame` must satisfy `where`. Returns the new version.
+        """
+        if where is not None and self.exists(table):
+            write_deltalake(self._open(table), frame, mode="overwrite", predicate=where)
+        else:
+            write_deltalake(
+                self.path(table),
+                frame,
+                mode="overwrite",
+                schema_mode="overwrite",
+                partition_by=list(partition_by) or None,
+                storage_options=self._options,
+            )
+        return self.version(table)
+
+    def compact(self, table: str) -> int:
+        """Merge small files within each partition, then write a checkpoint. Returns the version."""
+        opened = self._open(table)
+        opened.optimize.compact()
+        opened.create_checkpoint()
+        return int(opened.version())
+
+    def checkpoint(self, table: str) -> None:
+        """Fold the log into a checkpoint, so that opening the table reads one file instead of hundreds."""
+        self._open(table).create_checkpoint()
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        try:
+            return DeltaTable(self.path(table), version=version, storage_options=self._options)
+        except TableNotFoundError as error:
+            raise LakeError(f"{self.path(table)}: no such table; run `flightdeck data ingest` first") from error
+        except DeltaError as error:
+            raise LakeError(f"{self.path(table)}: version {version} cannot be read: {error}") from error
+
+
+def newest(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Per key the row with the newest `ingested_at`."""
+    if not frame.select(key).is_duplicated().any():
+        return frame
+    return frame.sort("ingested_at").unique(subset=list(key), keep="last", maintain_order=True)
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"expected a table, got {type(frame).__name__}")
+    return frame
+
+
+def _list(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(columns)
+
+
+def _filters(filters: Filters | None) -> list[tuple[str, str, Any]] | None:
+    return list(filters) if filters else None
+
+
+def _next(snapshot: Snapshot, transaction: str) -> int:
+    current = None if snapshot.table is None else snapshot.table.transaction_version(transaction)
+    return (current or 0) + 1
+
+
+def _is_conflict(error: Exception) -> bool:
+    """delta-rs has one exception type for several ends of a commit: the words tell a conflict from a full disk."""
+    text = str(error).lower()
+    return any(word in text for word in ("concurrent", "conflict", "already exists", "failed to commit transaction"))
