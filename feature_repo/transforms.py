@@ -284,42 +284,79 @@ def _running_sums(
 class ViewBuild:
     """How one stored view is built: its keys, features, source tables, snapshot grid and Ibis expression.
 
-    `expression` takes the source tables in order, then the grid where there is one. `lookback` is how far before a
-    snapshot its sources reach.
+    Args:
+        name: of the view.
+        description: one line for people.
+        keys: join keys, strings.
+        features: in the order of the table.
+        tables: lake tables, in the order of the arguments of `expression`.
+        expression: source tables, then the grid where `period` is given -> keys, `event_timestamp`, features.
+        lookback: how far before a snapshot its sources reach.
+        ttl: older than this is missing, in the point-in-time join.
+        period, offset: a snapshot every `period`, at `offset` after midnight UTC; None: the source gives the times.
+        settle: rows that tell of time T may arrive in the lake until T + `settle`: only then is a snapshot final.
+        streamed: computed live from events too, and pushed.
     """
 
     name: str
+    description: str
     keys: tuple[str, ...]
     features: tuple[str, ...]
     tables: tuple[str, ...]
     expression: Callable[..., ir.Table]
     lookback: dt.timedelta
+    ttl: dt.timedelta
     period: dt.timedelta | None = None
     offset: dt.timedelta = dt.timedelta(0)
+    settle: dt.timedelta = dt.timedelta(0)
+    streamed: bool = False
 
 
-_NINE = dt.timedelta(hours=9)
+def _history_build(
+    name: str, keys: tuple[str, ...], features: tuple[str, ...], tables: tuple[str, ...], build: Callable[..., ir.Table]
+) -> ViewBuild:
+    return ViewBuild(
+        name=name,
+        description=f"Delays and cancellations by {', '.join(keys)} over 7 and 30 days, each day at 09:00 UTC.",
+        keys=keys,
+        features=features,
+        tables=tables,
+        expression=build,
+        lookback=max(HISTORY_WINDOWS_DAYS) * DAY,
+        ttl=dt.timedelta(hours=36),  # one missed daily run plus half a day
+        period=DAY,
+        offset=dt.timedelta(hours=9),
+    )
+
+
 BUILDS = {
     build.name: build
     for build in (
+        _history_build("carrier_history", ("carrier",), CARRIER_FEATURES, ("flights",), carrier_history),
+        _history_build("route_history", ("origin", "dest"), ROUTE_FEATURES, ("flights",), route_history),
+        _history_build("plane_history", ("tailnum",), PLANE_FEATURES, ("flights", "planes"), plane_history),
         ViewBuild(
-            "carrier_history", ("carrier",), CARRIER_FEATURES, ("flights",), carrier_history, 31 * DAY, DAY, _NINE
+            name="weather",
+            description="Hourly observation at the origin, known at the end of its hour.",
+            keys=("origin",),
+            features=WEATHER_FEATURES,
+            tables=("weather",),
+            expression=weather,
+            lookback=dt.timedelta(hours=6),
+            ttl=dt.timedelta(hours=6),
         ),
         ViewBuild(
-            "route_history", ("origin", "dest"), ROUTE_FEATURES, ("flights",), route_history, 31 * DAY, DAY, _NINE
-        ),
-        ViewBuild(
-            "plane_history", ("tailnum",), PLANE_FEATURES, ("flights", "planes"), plane_history, 31 * DAY, DAY, _NINE
-        ),
-        ViewBuild("weather", ("origin",), WEATHER_FEATURES, ("weather",), weather, DAY),
-        ViewBuild(
-            "congestion",
-            ("origin",),
-            CONGESTION_FEATURES,
-            ("flights",),
-            congestion,
-            DAY,
-            dt.timedelta(minutes=30),
+            name="congestion",
+            description="Departures and cancellations at the origin in the last 1 and 3 hours, every 30 minutes.",
+            keys=("origin",),
+            features=CONGESTION_FEATURES,
+            tables=("flights",),
+            expression=congestion,
+            lookback=dt.timedelta(hours=max(CONGESTION_WINDOWS_H)),
+            ttl=dt.timedelta(hours=2),
+            period=dt.timedelta(minutes=30),
+            settle=dt.timedelta(hours=24),  # a flight's row arrives with its landing
+            streamed=True,
         ),
     )
 }

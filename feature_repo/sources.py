@@ -1,0 +1,48 @@
+"""Where Feast reads features: Parquet exports of named Delta versions, `exports/current` being the newest.
+
+The folder is under `$FLIGHTDECK_STATE`, else `.flightdeck` in the checkout, so that `cd feature_repo && feast apply`
+finds what `flightdeck features export` wrote in either place.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from feast import FileSource, PushSource
+from feast.data_format import ParquetFormat
+
+from feature_repo.transforms import BUILDS, ViewBuild
+from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+CURRENT = "current"
+PUSH_SUFFIX = "_push"
+
+
+def layout() -> StateLayout:
+    """`$FLIGHTDECK_STATE`, else `.flightdeck` in the checkout, wherever the current folder is."""
+    if os.environ.get(STATE_ENV):
+        return StateLayout.from_env()
+    return StateLayout(Path(__file__).resolve().parent.parent / ".flightdeck")
+
+
+def batch_source(view: str, folder: Path) -> FileSource:
+    """The Parquet file of one view in an export folder."""
+    return FileSource(
+        name=f"{view}_batch",
+        path=str(folder / f"{view}.parquet"),
+        file_format=ParquetFormat(),
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+    )
+
+
+def source_of(build: ViewBuild) -> FileSource | PushSource:
+    """The view's source: the export, and for a streamed view a push source on top of it."""
+    batch = batch_source(build.name, layout().exports / CURRENT)
+    if not build.streamed:
+        return batch
+    return PushSource(name=f"{build.name}{PUSH_SUFFIX}", batch_source=batch)
+
+
+SOURCES = {build.name: source_of(build) for build in BUILDS.values()}
