@@ -1,0 +1,243 @@
+"""The API's description, made from the types that decode and encode, and a page that shows it without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+import msgspec
+
+from feature_repo import request as use_case
+from services.predictor import schema
+from services.predictor.runtime import Runtime
+
+_REFS = "#/components/schemas/{name}"
+_ERRORS = {
+    400: "The body is not JSON.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The content type is not application/json.",
+    422: "The body breaks the schema: unknown or missing field, wrong type, value out of range, unknown airport.",
+    503: "A feature whose policy is `reject` is missing or stale, or this process is draining.",
+}
+
+
+def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
+    """OpenAPI 3.1 of one predictor, with an example for every body."""
+    settings, manifest = runtime.settings, runtime.manifest
+    predict = schema.body_type(use_case.FlightRequest, "PredictRequest", settings.max_rows)
+    score = schema.body_type(score_row, "ScoreRequest", settings.max_rows)
+    types = [predict, score, schema.PredictResponse, schema.ScoreResponse, schema.ErrorResponse]
+    (_, *_), components = msgspec.json.schema_components(types, ref_template=_REFS, schema_hook=_raw)
+    for name in ("PredictResponse", "ScoreResponse"):
+        components[name]["properties"]["model"] = {"$ref": _REFS.format(name="ModelInfo")}
+    components["ModelInfo"] = msgspec.json.schema_components([schema.ModelInfo], ref_template=_REFS)[1]["ModelInfo"]
+    info = msgspec.to_builtins(runtime.info)
+    request_id = "8f14e45fceea167a5a36dedd4bea2543"
+    degraded = [f"{view.name}: missing" for view in runtime.plan.views[:1]]
+    decision = runtime.model.decision(manifest.fallback_score)
+    predicted = {
+        "request_id": request_id,
+        "model": info,
+        "horizon_min": manifest.horizon_min,
+        "degraded": bool(degraded),
+        "predictions": [
+            {
+                "entity_id": "2013-07-04-UA1545-EWR",
+                "score": manifest.fallback_score,
+                "decision": decision,
+                "degraded": degraded,
+            }
+        ],
+    }
+    scored = {
+        "request_id": request_id,
+        "model": info,
+        "predictions": [{"score": manifest.fallback_score, "decision": decision}],
+    }
+    flight = {
+        "carrier": "UA",
+        "flight": 1545,
+        "origin": "EWR",
+        "dest": "IAH",
+        "sched_dep_utc": "2013-07-04T21:15:00Z",
+        "tailnum": "N14228",
+    }
+    vector = {feature.name: feature.default for feature in manifest.features}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Flightdeck predictor: {settings.model_name}",
+            "version": settings.model_version,
+            "description": (
+                f"Model `{settings.model_name}` version {settings.model_version}, sha256 `{settings.model_sha256}`, "
+                f"feature service `{manifest.feature_service}`. A score is a {manifest.unit}, made to be asked "
+                f"{manifest.horizon_min} minutes ahead. Every answer carries `x-request-id`; send your own to choose."
+            ),
+        },
+        "paths": {
+            "/v1/predict": {
+                "post": _post(
+                    summary="Predict flights",
+                    text="Features come from the online store; `degraded` says what was wrong with them.",
+                    body="PredictRequest",
+                    example={"rows": [flight]},
+                    answer="PredictResponse",
+                    answered=predicted,
+                )
+            },
+            "/v1/score": {
+                "post": _post(
+                    summary="Score full feature vectors",
+                    text="No lookup; null is a value that is not known, as in training.",
+                    body="ScoreRequest",
+                    example={"rows": [vector]},
+                    answer="ScoreResponse",
+                    answered=scored,
+                )
+            },
+            "/healthz": {"get": _get("The process lives.", {"status": "ok"})},
+            "/readyz": {
+                "get": _get(
+                    "Ready: the model is loaded and the process is not draining (else 503).",
+                    {
+                        "ready": True,
+                        "draining": False,
+                        "model": info,
+                        "feature_service": manifest.feature_service,
+                        "image": settings.image,
+                        "replica": "host:1",
+                        "feature_store_reachable": True,
+                    },
+                )
+            },
+            "/metrics": {
+                "get": {"summary": "Prometheus metrics.", "responses": {"200": {"description": "Text 0.0.4."}}}
+            },
+            "/openapi.json": {"get": {"summary": "This document.", "responses": {"200": {"description": "JSON."}}}},
+            "/docs": {"get": {"summary": "This document as a page.", "responses": {"200": {"description": "HTML."}}}},
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _raw(kind: type[Any]) -> dict[str, Any]:
+    if kind is msgspec.Raw:
+        return {}
+    raise NotImplementedError(kind)
+
+
+def _post(*, summary: str, text: str, body: str, example: Any, answer: str, answered: Any) -> dict[str, Any]:
+    error = {
+        "error": {"code": "unknown_field", "message": "Object contains unknown field `x`", "field": "rows[0].x"},
+        "request_id": answered["request_id"],
+    }
+    return {
+        "summary": summary,
+        "description": text,
+        "parameters": [
+            {
+                "name": "x-request-id",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+            }
+        ],
+        "requestBody": {"required": True, "content": _content(body, example)},
+        "responses": {
+            "200": {"description": "One answer per row, in order.", "content": _content(answer, answered)},
+            **{
+                str(status): {"description": why, "content": _content("ErrorResponse", error)}
+                for status, why in _ERRORS.items()
+            },
+        },
+    }
+
+
+def _get(summary: str, example: Any) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": summary, "content": {"application/json": {"example": example}}}},
+    }
+
+
+def _content(name: str, example: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REFS.format(name=name)}, "example": example}}
+
+
+def page(api: dict[str, Any]) -> str:
+    """`api` as one HTML page: no script, style or font from elsewhere; POST routes can be tried on it."""
+    parts = []
+    for path, methods in api["paths"].items():
+        for method, about in methods.items():
+            parts.append(_operation(path, method, about))
+    schemas = "".join(
+        f"<details id='{html.escape(name)}'><summary>{html.escape(name)}</summary><pre>{_pretty(about)}</pre></details>"
+        for name, about in api["components"]["schemas"].items()
+    )
+    title = html.escape(api["info"]["title"])
+    return (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<meta name='viewport' content='width=device-width, initial-scale=1'><link rel='icon' href='data:,'>"
+        f"<style>{_STYLE}</style></head><body><main><h1>{title} "
+        f"<small>version {html.escape(api['info']['version'])}</small></h1>"
+        f"<p>{_prose(api['info']['description'])}</p><p><a href='/openapi.json'>openapi.json</a> · "
+        f"<a href='/readyz'>readyz</a> · <a href='/metrics'>metrics</a></p>{''.join(parts)}"
+        f"<h2>Schemas</h2>{schemas}</main>"
+        f"<script>{_SCRIPT}</script></body></html>"
+    )
+
+
+def _operation(path: str, method: str, about: dict[str, Any]) -> str:
+    body = about.get("requestBody", {}).get("content", {}).get("application/json")
+    tried = ""
+    if body:
+        example = html.escape(json.dumps(body["example"], indent=2))
+        tried = (
+            f"<form data-path='{html.escape(path)}'><label>Body"
+            f"<textarea rows='12' spellcheck='false'>{example}</textarea>"
+            "</label><button>Send</button><pre class='answer' hidden></pre></form>"
+        )
+    answers = "".join(
+        f"<details><summary>{html.escape(status)} {html.escape(answer['description'])}</summary>"
+        f"<pre>{_pretty(answer.get('content', {}).get('application/json', {}).get('example', ''))}</pre></details>"
+        for status, answer in about["responses"].items()
+    )
+    return (
+        f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{_prose(about['summary'])} "
+        f"{_prose(about.get('description', ''))}</p>{tried}{answers}</section>"
+    )
+
+
+def _pretty(value: Any) -> str:
+    return html.escape(json.dumps(value, indent=2) if not isinstance(value, str) else value)
+
+
+def _prose(text: str) -> str:
+    pieces = html.escape(text).split("`")
+    return "".join(f"<code>{piece}</code>" if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f6f7f9;color:#1b1f24}
+main{max-width:60rem;margin:auto;padding:1rem}
+section,details{background:#fff;border:1px solid #d5dae1;border-radius:.5rem;padding:.5rem 1rem;margin:.5rem 0}
+section details{border:0;padding:0}h2{font-size:1.1rem}small{color:#59636e}summary{cursor:pointer}
+pre,textarea,code{font:13px/1.4 ui-monospace,monospace}pre{overflow:auto}code{overflow-wrap:anywhere}
+textarea{width:100%;box-sizing:border-box}button{padding:.3rem 1rem}
+@media(prefers-color-scheme:dark){body{background:#14171b;color:#e6e9ed}section,details{background:#1d2126;
+border-color:#363c44}a{color:#7db7ff}textarea{background:#14171b;color:inherit}small{color:#9aa4af}}
+"""
+_SCRIPT = """
+for (const form of document.querySelectorAll('form')) form.addEventListener('submit', async event => {
+  event.preventDefault();
+  const shown = form.querySelector('.answer');
+  shown.hidden = false;
+  try {
+    const answer = await fetch(form.dataset.path, {method: 'POST', headers: {'content-type': 'application/json'},
+      body: form.querySelector('textarea').value});
+    shown.textContent = answer.status + '\\n' + JSON.stringify(await answer.json(), null, 2);
+  } catch (error) { shown.textContent = String(error); }
+});
+"""

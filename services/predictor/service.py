@@ -1,0 +1,147 @@
+"""Entry point: the BentoML service. `bentoml serve services.predictor.service:Predictor`.
+
+BentoML packs the code, supervises the worker and speaks its configuration; the routes are in app.py. What is switched
+off here is replaced by metrics.py (bounded labels) and the request id; all of it by BentoML's public configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import bentoml
+import pydantic
+
+from flightdeck.contracts.artefact import ArtefactError
+from services.predictor.app import Routes
+from services.predictor.runtime import Runtime, load_model
+from services.predictor.settings import PredictorSettings
+
+logger = logging.getLogger("flightdeck.predictor")
+logger.setLevel(logging.INFO)
+_CANNOT_START = 3  # exit code: settings or artefact are wrong, and starting again will not help
+
+
+def read_settings() -> PredictorSettings:
+    """The environment's settings; ends the process with words when they are incomplete."""
+    try:
+        return PredictorSettings()  # type: ignore[call-arg]
+    except pydantic.ValidationError as error:
+        lines = [
+            # Values are not repeated: the Redis addresses may carry passwords.
+            f"  PREDICTOR_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        ]
+        return _give_up("the settings are incomplete or wrong:\n" + "\n".join(lines))
+
+
+def _give_up(words: str) -> Any:
+    print(f"predictor: {words}", file=sys.stderr, flush=True)
+    raise SystemExit(_CANNOT_START) from None
+
+
+class _RoutesWhenLoaded:
+    """Makes the routes at the first request, when the service has loaded its model."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._routes: Routes | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        routes = self._routes
+        if routes is None:
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+                return
+            routes = self._routes = Routes(self._app, runtime=_Process.runtime())
+        await routes(scope, receive, send)
+
+
+class _Process:
+    """The one runtime of this worker process."""
+
+    _runtime: Runtime | None = None
+
+    @classmethod
+    def load(cls) -> Runtime:
+        try:
+            cls._runtime = Runtime(read_settings())
+        except ArtefactError as error:
+            _give_up(str(error))
+        return cls.runtime()
+
+    @classmethod
+    def runtime(cls) -> Runtime:
+        if cls._runtime is None:
+            raise RuntimeError("the predictor is asked before its model is loaded")
+        return cls._runtime
+
+
+@bentoml.service(
+    name="predictor",
+    workers=1,  # one event loop per replica: counters, queue and circuit belong to one process
+    metrics={"enabled": False},  # labels the raw path, even of a 404
+    logging={"access": {"enabled": False}},  # one line per request floods the log
+    tracing={"excluded_urls": ".*"},
+    # BentoML's timer outlives its request by this long: short bounds that memory, and ends a body that never arrives.
+    traffic={"timeout": 15.0},
+)
+class Predictor:
+    """Late flights, one model version per process."""
+
+    def __init__(self) -> None:
+        self._runtime = _Process.load()
+
+    @bentoml.on_deployment
+    def verify() -> None:  # BentoML makes it static
+        """Fetch, check and try the model before any worker starts: a wrong digest ends `bentoml serve` at once."""
+        try:
+            load_model(read_settings())
+        except ArtefactError as error:
+            _give_up(str(error))
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Connect, then watch for the signal to stop."""
+        await self._runtime.start()
+        _drain_before_exit(self._runtime)
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """After the last request: write the rest of the prediction log."""
+        await self._runtime.stop()
+
+
+Predictor.add_asgi_middleware(_RoutesWhenLoaded)  # type: ignore[attr-defined]  # the decorator returns a Service
+
+
+def _drain_before_exit(runtime: Runtime) -> None:
+    """On SIGTERM say "not ready" first and close `drain_s` later.
+
+    uvicorn closes its listener the moment it is told to stop; a proxy that has not noticed yet would be refused. Its
+    own handler is called after the delay, and at once on a second signal.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        earlier = signal.getsignal(number)
+        if not callable(earlier):
+            continue
+
+        def drain(signum: int, frame: FrameType | None, earlier: Any = earlier) -> None:
+            if runtime.draining or runtime.settings.drain_s == 0:
+                runtime.draining = True
+                earlier(signum, frame)
+                return
+            runtime.draining = True
+            logger.info("draining for %s s", runtime.settings.drain_s)
+            loop.call_soon_threadsafe(loop.call_later, runtime.settings.drain_s, earlier, signum, frame)
+
+        signal.signal(number, drain)
