@@ -40,7 +40,7 @@ HISTORY_MEASURES = (
     "mean_dep_delay_min_30d",
 )
 CARRIER_FEATURES = tuple(f"carrier_{name}" for name in HISTORY_MEASURES)
-ROUTE_FEATURES = (*(f"route_{name}" for name in HISTORY_MEASURES), "distance_mi")
+ROUTE_FEATURES = (*(f"route_{name}" for name in HISTORY_MEASURES), "route_distance_mi")
 PLANE_FEATURES = (*(f"plane_{name}" for name in HISTORY_MEASURES), "plane_age_years", "plane_seats")
 WEATHER_FEATURES = (
     "temp_f",
@@ -105,7 +105,7 @@ def carrier_history(flights: ir.Table, snapshots: Grid) -> ir.Table:
 
 def route_history(flights: ir.Table, snapshots: Grid) -> ir.Table:
     """Keys origin and dest, features `ROUTE_FEATURES`. The distance is that of the route: it does not change."""
-    distance = flights.group_by(["origin", "dest"]).agg(distance_mi=flights.distance_mi.min())
+    distance = flights.group_by(["origin", "dest"]).agg(route_distance_mi=flights.distance_mi.min())
     return _history(flights, snapshots, ["origin", "dest"], "route").left_join(distance, ["origin", "dest"])
 
 
@@ -323,7 +323,7 @@ def _history_build(
         tables=tables,
         expression=build,
         lookback=max(HISTORY_WINDOWS_DAYS) * DAY,
-        ttl=dt.timedelta(hours=36),  # one missed daily run plus half a day
+        ttl=2 * DAY,  # one missed daily run; whole days, or less than one: Feast's Ibis join cannot read 36 hours
         period=DAY,
         offset=dt.timedelta(hours=9),
     )
