@@ -1,0 +1,138 @@
+"""The lab's processes: two Redis, MLflow, predictor replicas, Envoy; what each is started with and when it is well."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.release import Release
+from flightdeck.lab import envoy, probes
+from flightdeck.lab.environment import child_environment
+from flightdeck.lab.ports import HOST
+from flightdeck.lab.programs import find
+from flightdeck.lab.supervisor import ProcessSpec, Supervisor
+
+REPLICAS = 3
+CHECKOUT = Path(__file__).resolve().parents[2]
+STORES = ("redis-online", "redis-streams")
+
+
+def code_commit() -> str:
+    """The commit of the checkout, with `-dirty` when files differ from it; the lab's stand-in for an image digest."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", "-C", str(CHECKOUT), *args], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+class Stack:
+    """Knows how to start each process of the lab under a supervisor; keeps no state of its own but the backends."""
+
+    def __init__(self, layout: StateLayout, ports: Mapping[str, int], supervisor: Supervisor) -> None:
+        self.layout, self.ports, self.supervisor = layout, dict(ports), supervisor
+
+    def start_stores(self) -> None:
+        """The online store and the streams."""
+        self.supervisor.start(*(self._redis(name) for name in STORES))
+
+    def start_tracking(self) -> None:
+        """MLflow: SQLite, proxied artefacts, one worker, no job execution."""
+        port = self.ports["mlflow"]
+        self.layout.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+        argv = (
+            str(find("mlflow")), "server", "--host", HOST, "--port", str(port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self.layout.mlflow_db}",
+            "--artifacts-destination", str(self.layout.mlflow_artifacts), "--serve-artifacts",
+            "--allowed-hosts", f"{HOST}:{port},localhost:{port}",
+        )  # fmt: skip
+        self._start("mlflow", argv, probe=probes.http_ok(port, "/health"), ready_s=90)
+
+    def start_predictors(self, release: Release, replicas: int = REPLICAS) -> tuple[str, ...]:
+        """The replicas of one release; returns their names."""
+        names = tuple(f"predictor-{index}" for index in range(1, replicas + 1))
+        for name in names:
+            self.supervisor.start(self._predictor(name, release))
+        return names
+
+    def start_gateway(self, names: tuple[str, ...]) -> None:
+        """Envoy in front of the replicas `names`."""
+        self.route(names)
+        folder = self.layout.run / "envoy"
+        path = envoy.write_bootstrap(folder, self.ports["gateway"], self.ports["gateway-admin"])
+        argv = (
+            str(find("envoy")), "-c", str(path), "--concurrency", "1", "--log-level", "warning",
+            "--base-id", str(self.ports["gateway"]), "--drain-time-s", "1", "--parent-shutdown-time-s", "2",
+            "--disable-hot-restart",
+        )  # fmt: skip
+        probe = probes.http_ok(self.ports["gateway-admin"], "/ready")
+        self._start("gateway", argv, probe=probe, ready_s=20, stop_s=3)
+
+    def route(self, names: tuple[str, ...]) -> None:
+        """All user traffic to the replicas `names`; effective at once, without a dropped connection."""
+        replicas = tuple(envoy.Endpoint(name, self.ports[name]) for name in names)
+        envoy.write_discovery(self.layout.run / "envoy", [envoy.Backend("champion", replicas, weight=100)])
+
+    def urls(self) -> dict[str, str]:
+        """Every address a person may open."""
+        gateway, admin, mlflow = (self.ports[name] for name in ("gateway", "gateway-admin", "mlflow"))
+        return {
+            "API": f"http://{HOST}:{gateway}/v1/predict",
+            "API docs": f"http://{HOST}:{gateway}/docs",
+            "MLflow": f"http://{HOST}:{mlflow}",
+            "Envoy admin": f"http://{HOST}:{admin}",
+            "Redis (online features)": f"redis://{HOST}:{self.ports['redis-online']}",
+            "Redis (streams)": f"redis://{HOST}:{self.ports['redis-streams']}",
+        }
+
+    def _redis(self, name: str) -> ProcessSpec:
+        port, folder = self.ports[name], self.layout.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        # Every write is in the file before it is answered, so a SIGKILL loses nothing. The streams survive a power cut
+        # too; the online store can be built anew from the lake and spares the disk.
+        fsync = "always" if name == "redis-streams" else "everysec"
+        argv = (
+            str(find("redis-server")), "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "",
+            "--appendonly", "yes", "--appendfsync", fsync, "--maxmemory-policy", "noeviction", "--daemonize", "no",
+        )  # fmt: skip
+        return self._spec(name, argv, probe=probes.redis_pong(port), ready_s=30, layer=0)
+
+    def _predictor(self, name: str, release: Release) -> ProcessSpec:
+        port = self.ports[name]
+        argv = (
+            str(find("bentoml")), "serve", "services.predictor.service:Predictor", "--host", HOST, "--port", str(port),
+            "--working-dir", str(CHECKOUT),
+        )  # fmt: skip
+        model = release.model
+        more = {
+            "PREDICTOR_MODEL_NAME": model.name,
+            "PREDICTOR_MODEL_VERSION": model.version,
+            "PREDICTOR_MODEL_SHA256": model.sha256,
+            "PREDICTOR_ARTEFACTS": str(self.layout.artefacts),
+            "PREDICTOR_TRACKING_URI": f"http://{HOST}:{self.ports['mlflow']}",
+            "PREDICTOR_ONLINE_REDIS_URL": f"redis://{HOST}:{self.ports['redis-online']}/0",
+            "PREDICTOR_STREAMS_REDIS_URL": f"redis://{HOST}:{self.ports['redis-streams']}/0",
+            "PREDICTOR_REPLICA": name,
+            "PREDICTOR_IMAGE": release.image,
+            "BENTOML_HOME": str(self.layout.run / "bentoml" / name),
+        }
+        return self._spec(
+            name, argv, probe=probes.http_ok(port, "/readyz"), live=probes.http_ok(port, "/healthz"), more=more
+        )
+
+    def _start(self, name: str, argv: tuple[str, ...], **settings: Any) -> None:
+        self.supervisor.start(self._spec(name, argv, **settings))
+
+    def _spec(
+        self, name: str, argv: tuple[str, ...], more: Mapping[str, str] | None = None, **settings: Any
+    ) -> ProcessSpec:
+        env = child_environment(self.layout, self.ports, **(more or {}))
+        return ProcessSpec(name, argv, env, cwd=CHECKOUT, **settings)
