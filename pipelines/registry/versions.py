@@ -1,0 +1,198 @@
+"""Entry point: register a judged candidate, promote a version, find the champion, fetch and verify."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+from flightdeck.contracts.artefact import ArtefactError
+from flightdeck.contracts.card import ModelCard, SignedCard
+from flightdeck.contracts.decision import Verdict
+from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.release import ModelRef
+from pipelines.gates.gate import REASON_CHARACTERS, GateReport, tell
+from pipelines.registry.artefacts import adopt, opened
+from pipelines.registry.card_page import page
+from pipelines.registry.mlflow_adapter import (
+    CHAMPION,
+    MlflowRegistry,
+    RegistryRefused,
+    tracking_uri_or_env,
+)
+from pipelines.registry.signing import sign, signing_key, trusted_key, verify
+from pipelines.training.candidate import ARTEFACT_PATH, Candidate
+
+CARD_FILE = "card.json"
+
+
+class NotPromotable(RuntimeError):
+    """The version's own records do not allow it to serve."""
+
+
+def register(candidate: Candidate, report: GateReport) -> ModelRef:
+    """Make the candidate a version, whatever its verdict: refused ones stay visible, and only `promote` lets one serve.
+
+    The card gets the version, is signed, and goes with the page into the run and beside the candidate. The tag
+    `verdict` is set last: a version without it was not finished.
+
+    Raises:
+        ValueError: the report is about another candidate, or there is no usable signing key.
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or refuses.
+    """
+    if report.card.sha256 != candidate.sha256:
+        raise ValueError(f"the report is about {report.card.sha256}, the candidate is {candidate.sha256}")
+    key = signing_key(candidate.layout.keys)
+    opened(candidate.layout.artefacts, candidate.sha256)
+    registry = MlflowRegistry(candidate.tracking_uri)
+    facts = candidate.facts
+    version = registry.create_version(
+        candidate.spec.name,
+        candidate.run_id,
+        ARTEFACT_PATH,
+        {
+            "sha256": candidate.sha256,
+            "feature_service": candidate.spec.feature_service,
+            "horizon_min": str(candidate.spec.horizon_min),
+            "until_utc": facts.until_utc.isoformat(),
+            "note": facts.note,
+        },
+        f"{report.verdict.value}: {report.reason}"[:REASON_CHARACTERS],
+    )
+    card = report.card.model_copy(update={"version": version})
+    signed = sign(card, key)
+    report.page.write_text(page(card, report.pictures, candidate.spec))
+    folder = candidate.layout.candidates / candidate.run_id
+    (folder / CARD_FILE).write_text(signed.model_dump_json(indent=2))
+    with tempfile.TemporaryDirectory() as draft:
+        (Path(draft) / CARD_FILE).write_text(signed.model_dump_json(indent=2))
+        registry.upload(candidate.run_id, Path(draft))
+    tell(registry, candidate.run_id, report)
+    registry.tag_version(
+        candidate.spec.name, version, {"reason": report.reason[:REASON_CHARACTERS], "verdict": report.verdict.value}
+    )
+    return ModelRef(name=candidate.spec.name, version=version, sha256=candidate.sha256)
+
+
+def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: str | None = None) -> None:
+    """Point the alias `champion` to a version that the gates let pass. Only this function sets the alias.
+
+    The alias is a copy for people and tools; what serves is told by the rollout.
+
+    Raises:
+        NotPromotable: no PROMOTE verdict, another digest, or a card that a trusted key did not sign for this version.
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or knows no such version.
+    """
+    layout = layout or StateLayout.from_env()
+    registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
+    tags = dict(registry.version(ref.name, ref.version).tags)
+    if tags.get("verdict") != Verdict.PROMOTE.value:
+        raise NotPromotable(
+            f"{ref.name} v{ref.version} has verdict {tags.get('verdict', 'none')}: {tags.get('reason', 'never gated')}"
+        )
+    if tags.get("sha256") != ref.sha256:
+        raise NotPromotable(f"{ref.name} v{ref.version} is {tags.get('sha256')}, asked for {ref.sha256}")
+    try:
+        card = checked_card(registry, ref.name, ref.version, trusted_key(layout.keys))
+    except (ValueError, RegistryRefused) as error:
+        raise NotPromotable(f"{ref.name} v{ref.version}: no card to trust: {error}") from error
+    if (card.verdict, card.sha256, card.version) != (Verdict.PROMOTE, ref.sha256, ref.version):
+        raise NotPromotable(
+            f"{ref.name} v{ref.version}: its signed card says {card.verdict.value} for version {card.version}, {card.sha256}"
+        )
+    registry.set_alias(ref.name, CHAMPION, ref.version)
+
+
+def load_champion(name: str, *, tracking_uri: str | None = None) -> ModelRef | None:
+    """The version the alias `champion` points to, None when nothing was promoted yet.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer: that is not the same as no champion.
+        RegistryRefused: the version carries no digest.
+    """
+    found = MlflowRegistry(tracking_uri_or_env(tracking_uri)).alias(name, CHAMPION)
+    return None if found is None else _ref(found)
+
+
+def find_version(name: str, version: str, *, tracking_uri: str | None = None) -> ModelRef:
+    """One version by number, or by the alias `champion`.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or knows no such version.
+    """
+    registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
+    if version == CHAMPION:
+        found = registry.alias(name, CHAMPION)
+        if found is None:
+            raise RegistryRefused(f"{name} has no champion yet")
+        return _ref(found)
+    return _ref(registry.version(name, version))
+
+
+def _ref(found: object) -> ModelRef:
+    tags = dict(getattr(found, "tags", {}))
+    name, version = str(getattr(found, "name", "?")), str(getattr(found, "version", "?"))
+    if "sha256" not in tags:
+        raise RegistryRefused(f"{name} v{version} has no tag sha256; it was not registered by `flightdeck gate`")
+    return ModelRef(name=name, version=version, sha256=tags["sha256"])
+
+
+def fetch(ref: ModelRef, layout: StateLayout, *, tracking_uri: str | None = None) -> Path:
+    """The artefact's folder in the local store, downloaded when absent, checked to the last byte.
+
+    Raises:
+        ArtefactError: what MLflow holds is not what was registered.
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or holds no such artefact.
+    """
+    folder = layout.artefacts / ref.sha256
+    if not folder.is_dir():
+        registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
+        run_id = str(registry.version(ref.name, ref.version).run_id)
+        with tempfile.TemporaryDirectory() as draft:
+            adopt(layout.artefacts, registry.download(run_id, ARTEFACT_PATH, Path(draft)), ref.sha256)
+    opened(layout.artefacts, ref.sha256)
+    return folder
+
+
+def checked_card(registry: MlflowRegistry, name: str, version: str, trusted: str) -> ModelCard:
+    """The version's card, when the trusted key signed it.
+
+    Raises:
+        SignatureRefused: another key or altered content.
+        RegistryUnavailable, RegistryRefused: it cannot be read.
+    """
+    run_id = str(registry.version(name, version).run_id)
+    with tempfile.TemporaryDirectory() as draft:
+        signed = SignedCard.model_validate(json.loads(registry.download(run_id, CARD_FILE, Path(draft)).read_text()))
+    return verify(signed, trusted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """A version whose card and artefact were both checked."""
+
+    ref: ModelRef
+    card: ModelCard
+    folder: Path
+
+
+def verify_version(
+    name: str, version: str, layout: StateLayout, *, tracking_uri: str | None = None, public_key: str | None = None
+) -> Verified:
+    """Check signature, digest and version of one registered model.
+
+    Args:
+        public_key: hex of the trusted key (default: this installation's own).
+    Raises:
+        SignatureRefused, ArtefactError: something does not fit; the message says what.
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or knows no such version.
+    """
+    registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
+    ref = find_version(name, version, tracking_uri=tracking_uri)
+    card = checked_card(registry, ref.name, ref.version, public_key or trusted_key(layout.keys))
+    if (card.model, card.version, card.sha256) != (ref.name, ref.version, ref.sha256):
+        raise ArtefactError(
+            f"{ref.name} v{ref.version} is {ref.sha256}; its card is about {card.model} v{card.version}, {card.sha256}"
+        )
+    return Verified(ref, card, fetch(ref, layout, tracking_uri=tracking_uri))
