@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -137,3 +137,45 @@ def quarantine(
         typer.echo("nothing in quarantine")
     if any(item.resolved is None for item in items):
         raise typer.Exit(1)
+
+
+@app.command()
+def predictions(
+    redis_url: Annotated[
+        str, typer.Option("--redis", envvar="FLIGHTDECK_STREAMS_REDIS", help="The streams Redis.")
+    ] = "redis://127.0.0.1:6379/0",
+    every: Annotated[float | None, typer.Option(min=0.1, help="Go on, every so many seconds; else drain once.")] = None,
+    consumer: Annotated[str, typer.Option(help="Name within the consumer group; keep it stable.")] = "flightdeck-cli",
+    state: State = None,
+) -> None:
+    """Move the prediction log from its Redis stream into the lake, each record exactly once.
+
+    Example: flightdeck data predictions --redis redis://127.0.0.1:6379/0
+    """
+    from redis import Redis, RedisError
+
+    from flightdeck.contracts.clock import CLOCK_KEY, clock_from_mapping
+    from pipelines.data.lake import Lake
+    from pipelines.data.predictions import drain
+
+    lake, client = Lake(_layout(state).lake), Redis.from_url(redis_url, socket_timeout=10)
+
+    def now() -> dt.datetime:
+        raw = cast(dict[bytes, bytes], client.hgetall(CLOCK_KEY))
+        mapping = {key.decode(): value.decode() for key, value in raw.items()}
+        return clock_from_mapping(mapping).now()
+
+    while True:
+        try:
+            done = drain(client, lake, now=now, consumer=consumer)
+            typer.echo(
+                f"{done.entries:,} entries: {done.written:,} records written, {done.repeated:,} already there, "
+                f"{done.unreadable:,} entries unreadable"
+            )
+        except RedisError as error:
+            typer.echo(f"{redis_url}: {error}; nothing is lost, the entries stay on the stream", err=True)
+            if every is None:
+                raise typer.Exit(1) from error
+        if every is None:
+            return
+        time.sleep(every)

@@ -15,6 +15,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+ROUNDING = 1e-6  # rows: a share times a count may miss a whole number by a rounding error
 EXAMPLES = 5  # rows and values shown per failed check
 
 
@@ -144,7 +145,7 @@ def check_rows(frame: pl.DataFrame, rules: TableRules, schema: pa.DataFrameSchem
     counts = frame.select(**measures).row(0, named=True) if measures and frame.height else {}
     for name, rule in rules.columns.items():
         nulls = counts.get(f"null:{name}", 0)
-        if nulls > rule.null_share * frame.height:
+        if nulls > rule.null_share * frame.height + ROUNDING:
             failures.append(
                 Failure("nulls", name, f"at most {rule.null_share:.0%} null", f"{nulls / frame.height:.1%} null", nulls)
             )
@@ -199,7 +200,7 @@ def check_freshness(
     failures = []
     if counts["elsewhere"]:
         failures.append(Failure("day", "event_time", f"on {day} in {zone}", "another day", counts["elsewhere"]))
-    if counts["lagging"] > (1 - freshness.lag_share) * frame.height:
+    if frame.height - counts["lagging"] < freshness.lag_share * frame.height - ROUNDING:
         hours = freshness.max_lag.total_seconds() / 3600
         failures.append(
             Failure(

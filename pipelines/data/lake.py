@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -46,7 +47,7 @@ class Snapshot:
         """Rows of this version; an empty frame without columns before the first commit."""
         if self.table is None:
             return pl.DataFrame()
-        return _polars(self.table.to_pyarrow_table(columns=_list(columns), filters=_filters(filters)))
+        return _polars(_rows(self.table, columns, filters))
 
     def rows(self) -> int:
         """Rows of this version, every correction counted, from the log alone."""
@@ -131,7 +132,7 @@ class Lake:
         Raises:
             LakeError: no such table or version.
         """
-        return self._open(table, version).to_pyarrow_table(columns=_list(columns), filters=_filters(filters))
+        return _rows(self._open(table, version), columns, filters)
 
     def as_of(
         self,
@@ -275,12 +276,12 @@ def _polars(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _list(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else list(columns)
-
-
-def _filters(filters: Filters | None) -> list[tuple[str, str, Any]] | None:
-    return list(filters) if filters else None
+def _rows(table: DeltaTable, columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
+    """Rows that pass; files of other days are not even opened (the log names each file's day)."""
+    by_day = [item for item in filters or () if item[0] == "day" and "day" in table.metadata().partition_columns]
+    dataset = table.to_pyarrow_dataset(file_pruning_predicate=by_day or None)
+    expression = pq.filters_to_expression(list(filters)) if filters else None
+    return dataset.to_table(columns=None if columns is None else list(columns), filter=expression)
 
 
 def _next(snapshot: Snapshot, transaction: str) -> int:

@@ -54,6 +54,11 @@ def weather_of(day: dt.date) -> pl.DataFrame:
     return _weather().get(day, _weather()[FIRST_DAY].clear())
 
 
+def all_flights() -> pl.DataFrame:
+    """Flights of all days, in the lake's columns: the world that the lab replays."""
+    return pl.concat(_flights().values())
+
+
 @functools.cache
 def planes_of(day: dt.date) -> pl.DataFrame:
     """All planes; the source does not date them, so they count as known since the first day, whatever `day` is."""
