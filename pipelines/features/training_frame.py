@@ -146,25 +146,28 @@ def training_frame(
 def _stored(
     store: FeatureStore, entity: pl.DataFrame, features: Sequence[FrameFeature], export: Export
 ) -> pl.DataFrame:
-    """Stored features in the order of the entity rows."""
+    """Stored features in the order of the entity rows.
+
+    One query per view: Feast's single query over all views took 20 s for half a year, these take 7 (measured).
+    """
     from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
 
-    if not features:
-        return pl.DataFrame()
-    views = [_view_of_export(store, name, export) for name in dict.fromkeys(item.view for item in features)]
-    keys = sorted({key for item in features for key in item.join_keys})
-    job = DuckDBOfflineStore.get_historical_features(
-        config=store.config,
-        feature_views=views,
-        feature_refs=[f"{item.view}:{item.name}" for item in features],
-        entity_df=entity.select(ROW_ID, TIME, *keys).to_pandas(),
-        registry=store.registry,
-        project=store.project,
-        filter_by_created_timestamp=True,
-    )
-    joined = pl.from_arrow(job.to_arrow())
-    assert isinstance(joined, pl.DataFrame)
-    return in_order(entity, joined).select(pl.col(item.name).cast(pl.Float32) for item in features)
+    columns: list[pl.DataFrame] = []
+    for name in dict.fromkeys(item.view for item in features):
+        of_view = [item for item in features if item.view == name]
+        job = DuckDBOfflineStore.get_historical_features(
+            config=store.config,
+            feature_views=[_view_of_export(store, name, export)],
+            feature_refs=[f"{name}:{item.name}" for item in of_view],
+            entity_df=entity.select(ROW_ID, TIME, *of_view[0].join_keys).to_pandas(),
+            registry=store.registry,
+            project=store.project,
+            filter_by_created_timestamp=True,
+        )
+        joined = pl.from_arrow(job.to_arrow())
+        assert isinstance(joined, pl.DataFrame)
+        columns.append(in_order(entity, joined).select(pl.col(item.name).cast(pl.Float32) for item in of_view))
+    return pl.concat(columns, how="horizontal") if columns else pl.DataFrame()
 
 
 def in_order(entity: pl.DataFrame, joined: pl.DataFrame) -> pl.DataFrame:
