@@ -1,12 +1,14 @@
 """The request of the predictor: one flight, as its schedule knows it two hours before departure.
 
-Imports neither Feast nor pandas: the predictor's hot path decodes into `FlightRequest` and calls the functions below.
+Imports neither Feast nor pandas: the predictor's hot path decodes into `Request` and calls the functions below. It
+knows this module by `Request`, `EXAMPLE`, `ON_DEMAND_FEATURES`, `entity_id`, `entity_keys`, `on_demand` and
+`event_time_of` only: what another use case has to give (docs/bring-your-own.md).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -49,6 +51,18 @@ class FlightRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"dest: unknown airport {self.dest!r}")
         if not _EARLIEST <= self.sched_dep_utc < _LATEST:
             raise ValueError(f"sched_dep_utc: {self.sched_dep_utc.isoformat()} lies outside the years 2000 to 2099")
+
+
+Request: TypeAlias = FlightRequest
+
+EXAMPLE = FlightRequest(
+    carrier="UA",
+    flight=1545,
+    origin="EWR",
+    dest="IAH",
+    sched_dep_utc=dt.datetime(2013, 7, 4, 21, 15, tzinfo=dt.UTC),
+    tailnum="N14228",
+)  # shown in the API's description
 
 
 def entity_id(request: FlightRequest) -> str:

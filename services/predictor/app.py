@@ -39,8 +39,8 @@ class Routes:
         self._runtime = runtime
         settings, manifest = runtime.settings, runtime.manifest
         row, self._vector = schema.score_row_type(runtime.plan.names)
-        self._predict_body: schema.Decoder[use_case.FlightRequest] = schema.Decoder(
-            schema.body_type(use_case.FlightRequest, "PredictRequest", settings.max_rows)
+        self._predict_body: schema.Decoder[use_case.Request] = schema.Decoder(
+            schema.body_type(use_case.Request, "PredictRequest", settings.max_rows)
         )
         self._score_body: schema.Decoder[Any] = schema.Decoder(schema.body_type(row, "ScoreRequest", settings.max_rows))
         self._encode = msgspec.json.Encoder().encode

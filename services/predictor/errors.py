@@ -29,7 +29,7 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 def from_validation(message: str) -> ApiError:
     """Translate msgspec's words into the stable error body.
 
-    msgspec says what it expected and where (``Expected `int`, got `str` - at `$.rows[0].flight` ``); an unknown or
+    msgspec says what it expected and where (``Expected `int`, got `str` - at `$.rows[0].number` ``); an unknown or
     missing field is named in the text and not in the path, so it is appended. Rules of the row's own type begin with
     `field: `.
     """

@@ -18,7 +18,7 @@ _ERRORS = {
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The content type is not application/json.",
-    422: "The body breaks the schema: unknown or missing field, wrong type, value out of range, unknown airport.",
+    422: "The body breaks the schema: unknown or missing field, wrong type, value out of range or not known.",
     503: "A feature whose policy is `reject` is missing or stale, or this process is draining.",
 }
 
@@ -26,7 +26,7 @@ _ERRORS = {
 def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
     """OpenAPI 3.1 of one predictor, with an example for every body."""
     settings, manifest = runtime.settings, runtime.manifest
-    predict = schema.body_type(use_case.FlightRequest, "PredictRequest", settings.max_rows)
+    predict = schema.body_type(use_case.Request, "PredictRequest", settings.max_rows)
     score = schema.body_type(score_row, "ScoreRequest", settings.max_rows)
     types = [predict, score, schema.PredictResponse, schema.ScoreResponse, schema.ErrorResponse]
     (_, *_), components = msgspec.json.schema_components(types, ref_template=_REFS, schema_hook=_raw)
@@ -44,7 +44,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
         "degraded": bool(degraded),
         "predictions": [
             {
-                "entity_id": "2013-07-04-UA1545-EWR",
+                "entity_id": use_case.entity_id(use_case.EXAMPLE),
                 "score": manifest.fallback_score,
                 "decision": decision,
                 "degraded": degraded,
@@ -55,14 +55,6 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
         "request_id": request_id,
         "model": info,
         "predictions": [{"score": manifest.fallback_score, "decision": decision}],
-    }
-    flight = {
-        "carrier": "UA",
-        "flight": 1545,
-        "origin": "EWR",
-        "dest": "IAH",
-        "sched_dep_utc": "2013-07-04T21:15:00Z",
-        "tailnum": "N14228",
     }
     vector = {feature.name: feature.default for feature in manifest.features}
     return {
@@ -79,10 +71,10 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
         "paths": {
             "/v1/predict": {
                 "post": _post(
-                    summary="Predict flights",
+                    summary="Predict rows",
                     text="Features come from the online store; `degraded` says what was wrong with them.",
                     body="PredictRequest",
-                    example={"rows": [flight]},
+                    example={"rows": [msgspec.to_builtins(use_case.EXAMPLE)]},
                     answer="PredictResponse",
                     answered=predicted,
                 )

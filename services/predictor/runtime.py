@@ -126,7 +126,7 @@ class Runtime:
         return self.started and not self.draining
 
     async def predict(
-        self, rows: list[use_case.FlightRequest], request_id: str, started_s: float
+        self, rows: list[use_case.Request], request_id: str, started_s: float
     ) -> tuple[list[schema.Prediction], bool]:
         """Answers for typed rows, with features from the online store.
 

@@ -57,7 +57,7 @@ class ScoreResponse(msgspec.Struct, frozen=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """What was wrong; `field` is a path into the request, e.g. `rows[3].origin`."""
+    """What was wrong; `field` is a path into the request, e.g. `rows[3].name`."""
 
     code: str
     message: str

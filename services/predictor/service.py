@@ -95,7 +95,7 @@ class _Process:
     traffic={"timeout": 15.0},
 )
 class Predictor:
-    """Late flights, one model version per process."""
+    """One model version per process."""
 
     def __init__(self) -> None:
         self._runtime = _Process.load()
