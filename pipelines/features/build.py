@@ -15,7 +15,8 @@ import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.transforms import BUILDS, ViewBuild, grid
+from feature_repo.transforms import BUILDS
+from feature_repo.view_build import ViewBuild, grid
 from pipelines.data.lake import Filters, Lake
 from pipelines.use_case import UseCase
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from feature_repo.transforms import BUILDS, ViewBuild
+from feature_repo.transforms import BUILDS
+from feature_repo.view_build import ViewBuild
 from pipelines.data.lake import Lake
 from pipelines.features.build import build_view, read_source
 from pipelines.use_case import UseCase
