@@ -5,7 +5,10 @@ A contract test compares the registry after apply with this file.
 
 from feature_repo.entities import carrier, dest, origin, plane
 from feature_repo.feature_services import delay_v1, late_v1
+from feature_repo.sources import layout
 from feature_repo.views import VIEWS, calendar, schedule
+
+layout().root.mkdir(parents=True, exist_ok=True)  # SQLite makes the registry's file, but not its folder
 
 carrier_history = VIEWS["carrier_history"]
 route_history = VIEWS["route_history"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from feast import FileSource, PushSource
 from feast.data_format import ParquetFormat
 
-from feature_repo.transforms import BUILDS, ViewBuild
+from feature_repo.view_build import ViewBuild
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
 
 CURRENT = "current"
@@ -37,12 +37,7 @@ def batch_source(view: str, folder: Path) -> FileSource:
     )
 
 
-def source_of(build: ViewBuild) -> FileSource | PushSource:
-    """The view's source: the export, and for a streamed view a push source on top of it."""
-    batch = batch_source(build.name, layout().exports / CURRENT)
-    if not build.streamed:
-        return batch
-    return PushSource(name=f"{build.name}{PUSH_SUFFIX}", batch_source=batch)
-
-
-SOURCES = {build.name: source_of(build) for build in BUILDS.values()}
+def source_of(build: ViewBuild, folder: Path) -> FileSource | PushSource:
+    """The view's source: its file in the export folder, and for a streamed view a push source on top of it."""
+    batch = batch_source(build.name, folder)
+    return PushSource(name=f"{build.name}{PUSH_SUFFIX}", batch_source=batch) if build.streamed else batch

@@ -6,6 +6,7 @@ against the policy of the model spec.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from feast import FeatureView, Field, RequestSource
@@ -14,12 +15,13 @@ from feast.types import Float32, String, UnixTimestamp
 
 from feature_repo.entities import ENTITIES
 from feature_repo.rowwise import CALENDAR_FEATURES
-from feature_repo.sources import SOURCES
-from feature_repo.transforms import BUILDS, ViewBuild
+from feature_repo.sources import CURRENT, layout, source_of
+from feature_repo.transforms import BUILDS
+from feature_repo.view_build import ViewBuild
 
 
-def stored_view(build: ViewBuild) -> FeatureView:
-    """The Feast view of one build: its keys as strings, its features as float32."""
+def stored_view(build: ViewBuild, folder: Path) -> FeatureView:
+    """The Feast view of one build over an export folder: its keys as strings, its features as float32."""
     return FeatureView(
         name=build.name,
         entities=[ENTITIES[key] for key in build.keys],
@@ -27,13 +29,13 @@ def stored_view(build: ViewBuild) -> FeatureView:
             *(Field(name=key, dtype=String) for key in build.keys),
             *(Field(name=name, dtype=Float32) for name in build.features),
         ],
-        source=SOURCES[build.name],
+        source=source_of(build, folder),
         ttl=build.ttl,
         description=build.description,
     )
 
 
-VIEWS = {build.name: stored_view(build) for build in BUILDS.values()}
+VIEWS = {build.name: stored_view(build, layout().exports / CURRENT) for build in BUILDS.values()}
 
 # Feast hands a request field to on-demand views only, never to a lookup, even when it is named like a join key: so what
 # both need is passed twice, as the key `carrier` and as `request_carrier`.

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import enum
 import fcntl
-import importlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,21 +92,21 @@ def open_store(layout: StateLayout, online_redis: str | None = None) -> FeatureS
 
 def defined_objects(layout: StateLayout) -> list[Any]:
     """Every Feast object of `feature_repo.definitions`, its sources pointing into this state folder."""
-    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
+    from feast import FeatureView
 
-    definitions = importlib.import_module("feature_repo.definitions")
-    sources = importlib.import_module("feature_repo.sources")
-    if sources.layout().root != layout.root:
-        raise RegistryError(
-            f"feature_repo was loaded for {sources.layout().root}, asked to apply for {layout.root}; "
-            "set FLIGHTDECK_STATE before the command starts"
-        )
-    kinds = (Entity, FeatureView, OnDemandFeatureView, FeatureService)
-    objects = [getattr(definitions, name) for name in definitions.__all__]
-    found = [item for item in objects if isinstance(item, kinds)]
-    streams = [item.stream_source for item in found if isinstance(item, FeatureView) and item.stream_source]
-    batches = [item.batch_source for item in found if isinstance(item, FeatureView) and item.batch_source]
-    return [*batches, *streams, *found]
+    from feature_repo import definitions
+    from feature_repo.sources import CURRENT
+    from feature_repo.transforms import BUILDS
+    from feature_repo.views import stored_view
+
+    objects: list[Any] = []
+    for name in definitions.__all__:
+        item = getattr(definitions, name)
+        if isinstance(item, FeatureView):
+            item = stored_view(BUILDS[item.name], layout.exports / CURRENT)
+            objects += [source for source in (item.batch_source, item.stream_source) if source is not None]
+        objects.append(item)
+    return [item for item in objects if _kind(item) != "request source"]
 
 
 def plan(layout: StateLayout) -> list[Change]:
@@ -217,10 +216,15 @@ def describe(item: Any) -> Described:
 
 
 def _kind(item: Any) -> str:
-    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, RequestSource
 
-    kinds = {Entity: "entity", FeatureView: "feature view", OnDemandFeatureView: "on-demand view"}
-    kinds[FeatureService] = "feature service"
+    kinds = {
+        Entity: "entity",
+        FeatureView: "feature view",
+        OnDemandFeatureView: "on-demand view",
+        FeatureService: "feature service",
+        RequestSource: "request source",
+    }
     return next((name for type_, name in kinds.items() if isinstance(item, type_)), "source")
 
 

@@ -1,0 +1,243 @@
+"""`flightdeck features`: build, export, plan, apply, materialize and check."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+if TYPE_CHECKING:
+    from pipelines.features.registry import Change
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Features: from the lake's tables to Feast's registry and online store.\n\n"
+    "Example: flightdeck features build --from 2013-01-01 --until 2013-07-01 && flightdeck features export "
+    "&& flightdeck features plan && flightdeck features apply && flightdeck features materialize --until 2013-07-01",
+)
+
+State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
+Online = Annotated[
+    str | None, typer.Option("--online", help="Redis as host:port; else $FLIGHTDECK_ONLINE_REDIS, else 127.0.0.1:6379.")
+]
+Views = Annotated[list[str] | None, typer.Option("--view", help="Only this view; may be repeated.")]
+Approve = Annotated[bool, typer.Option("--approve", help="Accept destructive changes.")]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Expected failures end the command with their words instead of a traceback."""
+    from pipelines.data.lake import LakeError
+    from pipelines.features.export import ExportError
+    from pipelines.features.materialize import OnlineStoreUnavailable
+    from pipelines.features.registry import RegistryError
+
+    try:
+        yield
+    except (ExportError, LakeError, OnlineStoreUnavailable, RegistryError, ValueError) as error:
+        print(f"flightdeck features: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def _layout(state: Path | None) -> StateLayout:
+    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
+    os.environ[STATE_ENV] = str(layout.root)
+    return layout
+
+
+def _time(text: str) -> dt.datetime:
+    try:
+        value = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a time like 2013-07-01 or 2013-07-01T09:00Z") from error
+    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+
+@app.command()
+def build(
+    from_: Annotated[str, typer.Option("--from", help="First event time, UTC.")],
+    until: Annotated[str, typer.Option("--until", help="Last event time, UTC, inclusive.")],
+    view: Views = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Replace the tables whole: after a definition changed.")
+    ] = False,
+    state: State = None,
+) -> None:
+    """Build feature tables in the lake from its source tables.
+
+    Example: flightdeck features build --from 2013-01-01 --until 2013-07-01
+    """
+    import resource
+    import time
+
+    from pipelines.data.lake import Lake
+    from pipelines.features.build import build_features
+    from pipelines.use_case import load_use_case
+
+    started = time.perf_counter()
+    with _told():
+        results = build_features(
+            load_use_case(),
+            Lake(_layout(state).lake),
+            _time(from_),
+            _time(until),
+            views=view,
+            rebuild=rebuild,
+            progress=lambda done: print(
+                f"{done.view:<16} {done.rows:>9,} rows  v{done.version:<4} {done.seconds:5.1f} s"
+            ),
+        )
+    seconds, rows = time.perf_counter() - started, sum(item.rows for item in results)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(
+        f"{'all':<16} {rows:>9,} rows        {seconds:5.1f} s, {rows / seconds:,.0f} rows/s, peak {peak / 1e6:.0f} MB"
+    )
+
+
+@app.command("export")
+def export_(state: State = None) -> None:
+    """Export the newest feature tables as Parquet for Feast, and point `exports/current` at them.
+
+    Example: flightdeck features export
+    """
+    from pipelines.data.lake import Lake
+    from pipelines.features.export import export, read_export
+
+    layout = _layout(state)
+    with _told():
+        found = read_export(layout, export(Lake(layout.lake), layout))
+    print(f"export {found.id}: " + ", ".join(f"{view} {rows:,}" for view, rows in sorted(found.rows.items())))
+
+
+@app.command()
+def plan(approve: Approve = False, state: State = None) -> None:
+    """Show what `apply` would change. Exit code 1 when a change destroys something and is not approved.
+
+    Example: flightdeck features plan
+    """
+    from pipelines.features import registry
+
+    with _told():
+        changes = registry.plan(_layout(state))
+    _show(changes)
+    destructive = sum(change.effect is registry.Effect.DESTROYS for change in changes)
+    if destructive and not approve:
+        print(
+            f"\n{destructive} destructive change(s): models and predictors that read these would break. Make a new "
+            "version beside the old one, or accept it with --approve."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def apply(approve: Approve = False, state: State = None) -> None:
+    """Make Feast's registry equal feature_repo/definitions.py. Refuses destructive changes that are not approved.
+
+    Example: flightdeck features apply
+    """
+    from pipelines.features import registry
+
+    layout = _layout(state)
+    with _told():
+        try:
+            changes = registry.apply(layout, approve=approve)
+        except registry.DestructiveChange:
+            _show(registry.plan(layout))
+            raise
+    _show(changes, done=True)
+
+
+@app.command()
+def materialize(
+    until: Annotated[str, typer.Option("--until", help="Bring the online store up to this time, UTC.")],
+    view: Views = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Not only what is new: after the online store was lost.")
+    ] = False,
+    state: State = None,
+    online: Online = None,
+) -> None:
+    """Write the current export's newest rows into the online store, from where the last run ended.
+
+    Example: flightdeck features materialize --until 2013-07-01
+    """
+    from pipelines.features.materialize import Written
+    from pipelines.features.materialize import materialize as bring
+    from pipelines.features.registry import open_store
+
+    def show(done: Written) -> None:
+        if done.from_utc >= done.until_utc:
+            print(f"{done.view:<16} nothing to do: materialized up to {done.from_utc:%Y-%m-%d %H:%M} UTC before")
+        else:
+            span = f"{done.from_utc:%Y-%m-%d %H:%M} to {done.until_utc:%Y-%m-%d %H:%M}"
+            print(f"{done.view:<16} {done.rows:>7,} rows  {span} UTC  {done.seconds:5.2f} s")
+
+    layout = _layout(state)
+    with _told():
+        bring(layout, _time(until), views=view, full=full, store=open_store(layout, online), progress=show)
+
+
+@app.command()
+def check(
+    at: Annotated[str, typer.Option("--at", help="Time up to which the online store was materialized, UTC.")],
+    view: Views = None,
+    sample: Annotated[int, typer.Option(min=1, help="Keys per view.")] = 200,
+    state: State = None,
+    online: Online = None,
+) -> None:
+    """Compare what the online store answers with a recomputation from the lake. Exit code 1 when anything differs.
+
+    Example: flightdeck features check --at 2013-07-01
+    """
+    from pipelines.data.lake import Lake
+    from pipelines.features.consistency import check as compare
+    from pipelines.features.registry import open_store
+    from pipelines.use_case import load_use_case
+
+    layout = _layout(state)
+    with _told():
+        result = compare(
+            load_use_case(), Lake(layout.lake), open_store(layout, online), _time(at), views=view, sample=sample
+        )
+    for name, values in result.compared.items():
+        wrong = sum(item.view == name for item in result.mismatches)
+        print(f"{name:<16} {values:>7,} values compared, {wrong:,} differ")
+    if result.mismatches:
+        _table(
+            ("view", "feature", "entity", "served", "recomputed"),
+            [(item.view, item.feature, item.entity, item.served, item.recomputed) for item in result.mismatches[:20]],
+        )
+        if len(result.mismatches) > 20:
+            print(f"... and {len(result.mismatches) - 20:,} more")
+    if not result.equal:
+        print("the online store does not equal the lake" if result.mismatches else "nothing to compare: build first")
+        raise typer.Exit(1)
+
+
+def _show(changes: list[Change], *, done: bool = False) -> None:
+    if not changes:
+        print("The registry equals the definitions.")
+        return
+    _table(
+        ("effect", "kind", "name", "what", "before", "after"),
+        [(item.effect.value, item.kind, item.name, item.what, item.before, item.after) for item in changes],
+    )
+    print(f"{len(changes)} change(s){' applied' if done else ''}.")
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
