@@ -6,34 +6,15 @@ against the policy of the model spec.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from feast import FeatureView, Field, RequestSource
+from feast import Field, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float32, String, UnixTimestamp
 
-from feature_repo.entities import ENTITIES
 from feature_repo.rowwise import CALENDAR_FEATURES
-from feature_repo.sources import CURRENT, layout, source_of
+from feature_repo.sources import CURRENT, layout, stored_view
 from feature_repo.transforms import BUILDS
-from feature_repo.view_build import ViewBuild
-
-
-def stored_view(build: ViewBuild, folder: Path) -> FeatureView:
-    """The Feast view of one build over an export folder: its keys as strings, its features as float32."""
-    return FeatureView(
-        name=build.name,
-        entities=[ENTITIES[key] for key in build.keys],
-        schema=[
-            *(Field(name=key, dtype=String) for key in build.keys),
-            *(Field(name=name, dtype=Float32) for name in build.features),
-        ],
-        source=source_of(build, folder),
-        ttl=build.ttl,
-        description=build.description,
-    )
-
 
 VIEWS = {build.name: stored_view(build, layout().exports / CURRENT) for build in BUILDS.values()}
 

@@ -95,9 +95,8 @@ def defined_objects(layout: StateLayout) -> list[Any]:
     from feast import FeatureView
 
     from feature_repo import definitions
-    from feature_repo.sources import CURRENT
+    from feature_repo.sources import CURRENT, stored_view
     from feature_repo.transforms import BUILDS
-    from feature_repo.views import stored_view
 
     objects: list[Any] = []
     for name in definitions.__all__:
