@@ -42,13 +42,13 @@ def assert_known_before(
         raise ValueError(f"assert_known_before: {frame[event_timestamp].null_count()} rows have no {event_timestamp}")
     problems = []
     for name in known_at:
-        ahead = (pl.col(name) - pl.col(event_timestamp)).dt.total_minutes(fractional=True)
-        bad = frame.filter(pl.col(name) > pl.col(event_timestamp)).with_columns(_ahead_min=ahead)
+        bad = frame.filter(pl.col(name) > pl.col(event_timestamp))
         if bad.height:
+            ahead = max(late - at for late, at in bad.select(name, event_timestamp).iter_rows())
             who = bad[entity].head(EXAMPLES).to_list() if entity in bad.columns else []
             problems.append(
                 f"{name}: {bad.height} of {frame.height} rows use what was known only later, by up to "
-                f"{float(bad['_ahead_min'].max() or 0):g} min" + (f"; first {', '.join(map(str, who))}" if who else "")
+                f"{ahead.total_seconds() / 60:g} min" + (f"; first {', '.join(map(str, who))}" if who else "")
             )
     if problems:
         raise LeakError("a feature knows the future: " + "; ".join(problems))

@@ -180,7 +180,7 @@ def to_frame(records: Sequence[tuple[str, PredictionRecord]], now_utc: dt.dateti
     return (
         pl.DataFrame(columns, schema_overrides=types)
         .with_columns(asked_at_utc=asked, day=asked.dt.date(), ingested_at=pl.lit(now_utc).cast(SCHEMA["ingested_at"]))
-        .select(SCHEMA)
+        .select(list(SCHEMA))
     )
 
 
