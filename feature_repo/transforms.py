@@ -23,7 +23,7 @@ import ibis
 import ibis.expr.types as ir
 
 from feature_repo.rowwise import CANCELLATION_KNOWN_AFTER, CONGESTION_WINDOWS_H, LATE_AFTER_MIN, ORIGINS
-from feature_repo.view_build import Grid, ViewBuild, ratio, running_sums
+from feature_repo.view_build import Grid, Knowledge, ViewBuild, ratio, running_sums
 
 DAY = dt.timedelta(days=1)
 HISTORY_WINDOWS_DAYS = (7, 30)
@@ -201,6 +201,18 @@ def _history(flights: ir.Table, snapshots: Grid, keys: list[str], prefix: str) -
     )
 
 
+# Of a flight still to land, the plan is known, and its departure once it has left.
+FLIGHTS_KNOWN = {
+    "flights": Knowledge(
+        planned=(
+            *("flight_id", "day", "carrier", "flight", "origin", "dest", "planned_tailnum"),
+            *("sched_dep_utc", "sched_arr_utc", "distance_mi", "event_time"),
+        ),
+        early={"departed_at_utc": ("departed_at_utc", "dep_delay_min")},
+    ),
+}
+
+
 def _history_build(
     name: str, keys: tuple[str, ...], features: tuple[str, ...], tables: tuple[str, ...], build: Callable[..., ir.Table]
 ) -> ViewBuild:
@@ -215,6 +227,7 @@ def _history_build(
         ttl=2 * DAY,  # one missed daily run; whole days, or less than one: Feast's Ibis join cannot read 36 hours
         period=DAY,
         offset=dt.timedelta(hours=9),
+        knowledge=FLIGHTS_KNOWN,
     )
 
 
@@ -246,6 +259,7 @@ BUILDS = {
             period=dt.timedelta(minutes=30),
             settle=dt.timedelta(hours=24),  # a flight's row arrives with its landing
             streamed=True,
+            knowledge=FLIGHTS_KNOWN,
         ),
     )
 }

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ibis
 import ibis.expr.types as ir
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+    """What of a source record is known before it is delivered (`ingested_at`): its plan, and what shows early.
+
+    Args:
+        planned: columns known long before.
+        early: time column -> columns known from that time on.
+    """
+
+    planned: tuple[str, ...] = ()
+    early: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +43,7 @@ class ViewBuild:
         period, offset: a snapshot every `period`, at `offset` after midnight UTC; None: the source gives the times.
         settle: rows that tell of time T may arrive in the lake until T + `settle`: only then is a snapshot final.
         streamed: computed live from events too, and pushed.
+        knowledge: per source table what is known of a record before its delivery; nothing by default.
     """
 
     name: str
@@ -44,6 +58,7 @@ class ViewBuild:
     offset: dt.timedelta = dt.timedelta(0)
     settle: dt.timedelta = dt.timedelta(0)
     streamed: bool = False
+    knowledge: Mapping[str, Knowledge] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +116,8 @@ def running_sums(
     An event enters at the first snapshot where it is visible and leaves at the first one where its window has passed or
     a newer version replaces it; a running total over the snapshots gives every window at once, whatever its length.
     """
+    # GREATEST skips nulls: without this, what is not known yet would count from the first snapshot on.
+    events = events.filter(events["at"].notnull(), events.visible_from.notnull())
     changes = []
     for suffix, length in windows.items():
         window_end = events["at"] + ibis.interval(seconds=int(length.total_seconds()))
