@@ -47,6 +47,7 @@ class ProcessSpec:
         ready_s: it is started anew when it is not healthy within so many seconds of its start.
         sick_s: it is killed and started anew when unhealthy for so long (a hung process answers nothing); None: never.
         stop_s: SIGTERM, then SIGKILL after so many seconds.
+        once: a job that comes to an end by itself; it is not started anew. See `join`.
         layer: lower layers are stopped after higher ones, which may still have something to write there.
     """
 
@@ -60,6 +61,7 @@ class ProcessSpec:
     sick_s: float | None = 15.0
     stop_s: float = 10.0
     layer: int = 1
+    once: bool = False
 
 
 @dataclasses.dataclass
@@ -89,6 +91,10 @@ class Status:
 
 class StartFailed(RuntimeError):
     """A process did not become healthy in time."""
+
+
+class JobFailed(RuntimeError):
+    """A job did not come to a good end."""
 
 
 class Supervisor:
@@ -149,6 +155,29 @@ class Supervisor:
                         f"last lines of {self.log_path(name)}:\n{self.log_tail(name)}"
                     )
                 time.sleep(0.05)
+
+    def running(self, name: str) -> bool:
+        """Whether the process is alive now."""
+        with self._lock:
+            child = self._children.get(name)
+            return child is not None and child.popen is not None and child.popen.poll() is None
+
+    def join(self, name: str, timeout_s: float) -> None:
+        """Wait for the end of a job (`once`), then forget it.
+
+        Raises:
+            JobFailed: it ended with another code than 0, or is not done within `timeout_s` and was ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.running(name) and time.monotonic() < deadline and not self._closing.is_set():
+            time.sleep(0.05)
+        with self._lock:
+            child = self._children[name]
+        code = None if child.popen is None else child.popen.poll()
+        self.stop(name)
+        if code != 0:
+            what = f"not done after {timeout_s:.0f} s" if code is None else f"ended with {code}"
+            raise JobFailed(f"{name}: {what}; last lines of {self.log_path(name)}:\n{self.log_tail(name)}")
 
     def stop(self, *names: str) -> None:
         """End the processes, all at the same time: TERM, wait, KILL."""
@@ -269,6 +298,8 @@ class Supervisor:
                     self._bury(child, f"unhealthy for {limit_s:.0f} s ({child.problem})")
             return
         code = child.popen.returncode
+        if child.spec.once:
+            return
         self._bury(child, f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}")
 
     def _bury(self, child: _Child, why: str) -> None:

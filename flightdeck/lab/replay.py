@@ -1,0 +1,94 @@
+"""Decides what is due when virtual time has reached a point: rows, snapshots, events. Pure; streamer.py writes.
+
+Virtual time runs tens of thousands of times as fast as real time, so a real hiccup of 0.2 s is hours: the streamer
+always catches up to what is newest instead of working off what nobody can see any more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from feature_repo.rowwise import CongestionWindow
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+SNAPSHOT_US = 30 * 60 * 1_000_000  # the congestion view's grid
+
+
+def time_of(at_us: int) -> dt.datetime:
+    """A time from microseconds since 1970."""
+    return EPOCH + dt.timedelta(microseconds=at_us)
+
+
+class Due:
+    """A list ordered by time, taken piece by piece."""
+
+    def __init__(self, times_us: Sequence[int]) -> None:
+        self._times_us = times_us
+        self.position = 0
+
+    def until(self, now_us: int, limit: int | None = None) -> range:
+        """Positions that became due since the last call, the oldest `limit` of them."""
+        end = bisect_right(self._times_us, now_us, lo=self.position)
+        if limit is not None:
+            end = min(end, self.position + limit)
+        found = range(self.position, end)
+        self.position = end
+        return found
+
+    @property
+    def next_us(self) -> int | None:
+        """When the next one is due."""
+        return self._times_us[self.position] if self.position < len(self._times_us) else None
+
+
+class Congestion:
+    """Congestion at every origin, from departures as they happen."""
+
+    def __init__(self, departures: Sequence[tuple[int, str, float | None, int]], origins: Sequence[str]) -> None:
+        self._departures = departures
+        self._due = Due([departure[0] for departure in departures])
+        self._windows = {origin: CongestionWindow() for origin in origins}
+        self._last_us = 0
+        self.skipped = 0  # snapshots that a newer one overtook before they were written
+
+    def rows(self, now_us: int) -> list[dict[str, Any]]:
+        """The newest snapshot of each origin, when one became due since the last call."""
+        snapshot_us = now_us // SNAPSHOT_US * SNAPSHOT_US
+        if snapshot_us <= self._last_us:
+            return []
+        for at in self._due.until(snapshot_us):
+            at_us, origin, delay_min, scheduled_us = self._departures[at]
+            if delay_min is None:
+                self._windows[origin].cancelled(time_of(scheduled_us))
+            else:
+                self._windows[origin].departed(time_of(at_us), delay_min)
+        if self._last_us:
+            self.skipped += (snapshot_us - self._last_us) // SNAPSHOT_US - 1
+        self._last_us = snapshot_us
+        at_utc = time_of(snapshot_us)
+        return [
+            {"origin": origin, "event_timestamp": at_utc, **window.snapshot(at_utc)}
+            for origin, window in self._windows.items()
+        ]
+
+
+class Batches:
+    """Rows of the batch views as they become known; the small, fast-ageing views first."""
+
+    def __init__(self, batch: Mapping[str, Sequence[tuple[int, dict[str, Any]]]]) -> None:
+        self._rows = batch
+        self._due = {view: Due([at_us for at_us, _ in rows]) for view, rows in batch.items()}
+
+    def rows(self, view: str, now_us: int, limit: int | None = None) -> list[dict[str, Any]]:
+        """Due rows of one view, at most `limit`."""
+        return [self._rows[view][at][1] for at in self._due[view].until(now_us, limit)]
+
+    def chunk(self, now_us: int, limit: int) -> tuple[str, list[dict[str, Any]]]:
+        """Due rows of the first view that has some, at most `limit`; no view's name when there are none."""
+        for view in self._rows:
+            if rows := self.rows(view, now_us, limit):
+                return view, rows
+        return "", []
