@@ -53,10 +53,18 @@ def ingest(
     from pipelines.data.lake import Lake
     from pipelines.use_case import load_use_case
 
-    layout, use_case, console = _layout(state), load_use_case(), Console()
+    layout, console, now_utc = _layout(state), Console(), _time(now)
     from_day, to_day = (value.date() if value else None for value in (first, last))
-    chosen = [use_case.table(name) for name in table] if table else list(use_case.tables)
+    try:
+        use_case = load_use_case()
+        chosen = [use_case.table(name) for name in table] if table else list(use_case.tables)
+    except (KeyError, ValueError) as error:
+        raise typer.BadParameter(str(error.args[0])) from error
     days = len(list(use_case.days(from_day, to_day)))
+    if not days:
+        raise typer.BadParameter(
+            f"no days from {from_day} to {to_day}; {use_case.name} has {use_case.first_day} to {use_case.last_day}"
+        )
     total = sum(1 if item.static else days for item in chosen)
     counts: dict[str, dict[str, int]] = {item.name: dict.fromkeys(("rows", *map(str, Status)), 0) for item in chosen}
     started, written = time.perf_counter(), 0
@@ -65,7 +73,7 @@ def ingest(
         task = bar.add_task("ingest", total=total)
         results = ingest_days(
             use_case, Lake(layout.lake), layout.quarantine, from_day, to_day,
-            tables=[item.name for item in chosen], now_utc=_time(now),
+            tables=[item.name for item in chosen], now_utc=now_utc,
         )  # fmt: skip
         for result in results:
             written += result.written

@@ -163,6 +163,12 @@ def lake_weather(raw: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def flights_csv() -> io.BytesIO:
+    """The source's flights as they are, unpacked."""
+    with zipfile.ZipFile(_file("flights.csv.zip")) as archive:
+        return io.BytesIO(archive.read("flights.csv"))
+
+
 def destination_zones() -> dict[str, str]:
     """IANA time zone by airport code."""
     airports = pl.read_csv(
@@ -173,9 +179,7 @@ def destination_zones() -> dict[str, str]:
 
 @functools.cache
 def _flights() -> dict[dt.date, pl.DataFrame]:
-    with zipfile.ZipFile(_file("flights.csv.zip")) as archive:
-        content = archive.read("flights.csv")
-    raw = pl.read_csv(io.BytesIO(content), schema=FLIGHT_COLUMNS, null_values=NULLS)
+    raw = pl.read_csv(flights_csv(), schema=FLIGHT_COLUMNS, null_values=NULLS)
     return _by_day(lake_flights(raw, destination_zones()))
 
 
