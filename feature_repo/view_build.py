@@ -90,8 +90,8 @@ def grid(from_utc: dt.datetime, until_utc: dt.datetime, *, period: dt.timedelta,
     if from_utc.tzinfo is None or until_utc.tzinfo is None:
         raise ValueError(f"a grid needs timezone-aware times; got {from_utc}, {until_utc}")
     start, end = (time.astimezone(dt.UTC).replace(tzinfo=None) for time in (from_utc, until_utc))
-    origin = dt.datetime(1970, 1, 1) + offset
-    first = origin - ((origin - start) // period) * period
+    one = dt.datetime(1970, 1, 1) + offset
+    first = one - ((one - start) // period) * period
     if first > end:
         raise ValueError(f"no snapshot every {period} lies between {from_utc} and {until_utc}")
     return Grid(first, period, (end - first) // period + 1)

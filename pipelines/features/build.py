@@ -23,8 +23,8 @@ from pipelines.use_case import UseCase
 TABLE_PREFIX = "feature_"
 UTC_TYPE = pa.timestamp("us", tz="UTC")
 NAIVE_TYPE = pa.timestamp("us")
-# A record's day (local, of its event) may precede the time at which it is known: flights leave up to a day late, then
-# fly for half a day. Sources are read from that much before the lookback.
+# A record's day (local, of its event) may precede the time at which it is known: an event may last, or come late.
+# Sources are read from that much before the lookback.
 DAY_MARGIN = dt.timedelta(days=4)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -56,7 +56,7 @@ def build_features(
 ) -> list[ViewResult]:
     """Build every view's rows with `event_timestamp` in [from, until] and replace them in the lake.
 
-    A view that settles late (congestion: a departure reaches the lake with its landing) is rebuilt from that much
+    A view that settles late (its events reach the lake when all of the record is known) is rebuilt from that much
     earlier, so rows that were provisional in the run before become final in this one.
 
     Args:

@@ -28,7 +28,7 @@ def as_known(rows: pl.DataFrame, key: Sequence[str], knowledge: Knowledge, at_ut
     """A source table as it was known at `at_utc`.
 
     What the source had delivered stays. Of a record still to come the plan is known, and what is disclosed early (a
-    departure, long before the landing delivers the row); everything else of it is null. Without a plan it is not there.
+    beginning, long before the end delivers the row); everything else of it is null. Without a plan it is not there.
 
     Args:
         rows: every version of every record, with `ingested_at`.

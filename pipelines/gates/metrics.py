@@ -1,6 +1,6 @@
 """Measures of a model on scored rows, and how far chance moves them.
 
-Rows of one day share the weather, so they are not independent: the bootstrap draws whole days (cluster bootstrap,
+Rows of one day share its luck, so they are not independent: the bootstrap draws whole days (cluster bootstrap,
 Efron and Tibshirani 1993, ch. 8). Every measure here is a function of sums per day (or per pair of days), so one
 round is a small matrix product and not a pass over the rows.
 """
@@ -94,7 +94,7 @@ class RmseByDay:
     def of(cls, label: Floats, score: Floats, day: Ints, days: int) -> RmseByDay:
         """From rows; `day` numbers each row's day from 0."""
         return cls(
-            np.bincount(day, weights=(label - score) ** 2, minlength=days),
+            np.bincount(day, weights=(label - score) ** 2, minlength=days).astype(float),
             np.bincount(day, minlength=days).astype(float),
         )
 
@@ -120,7 +120,7 @@ class CalibrationByDay:
         """From rows; bins hold equally many rows; one bin gives the absolute bias."""
         which = bin_of(score, bins)
         gap = np.bincount(day * bins + which, weights=score - label, minlength=days * bins).reshape(days, bins)
-        return cls(gap, np.bincount(day, minlength=days).astype(float))
+        return cls(gap.astype(float), np.bincount(day, minlength=days).astype(float))
 
     def value(self, day_counts: Floats) -> Floats:
         """See `Measure`."""
