@@ -1,0 +1,1 @@
+"""The use case: is a bike station full? Sixty made-up days of twenty stations."""
