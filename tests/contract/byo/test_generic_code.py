@@ -13,11 +13,12 @@ GENERIC = (
     *("pipelines/use_case.py", "services/predictor", "flightdeck/contracts"),
     *("feature_repo/sources.py", "feature_repo/view_build.py"),
 )
-WORDS = frozenset(
-    "flight flights nycflights carrier carriers airline airlines airport airports origin origins dest destination "
-    "destinations tailnum tailnums plane planes route routes weather congestion departure departures departed dep "
-    "arrival arrivals arr landing landings landed diverted diversion iata faa ewr jfk lga".split()  # noqa: SIM905  (reads better than forty quoted words)
-)  # the brand is one word, `flightdeck`
+WORDS = frozenset([
+    "flight", "flights", "nycflights", "carrier", "carriers", "airline", "airlines", "airport", "airports", "origin",
+    "origins", "dest", "destination", "destinations", "tailnum", "tailnums", "plane", "planes", "route", "routes",
+    "weather", "congestion", "departure", "departures", "departed", "dep", "arrival", "arrivals", "arr", "landing",
+    "landings", "landed", "diverted", "diversion", "iata", "faa", "ewr", "jfk", "lga",
+])  # fmt: skip  # the brand is one word, `flightdeck`
 # Words that mean something else there, or name the use case that is the default; each with the file that may.
 ALLOWED = {
     "pipelines/use_case.py": {"flights"},  # DEFAULT_USE_CASE
