@@ -82,3 +82,14 @@ def bus_frame() -> Callable[..., pl.DataFrame]:
 @pytest.fixture
 def bus_rules() -> TableRules:
     return RULES
+
+
+@pytest.fixture(scope="session")
+def buses_of() -> Callable[[tuple[int, ...]], UseCase]:
+    """`buses_of((7, 0, 2))` is the use case in which bus 0 has 7 riders, bus 1 none and bus 2 two, on every day."""
+
+    def with_riders(riders: tuple[int, ...]) -> UseCase:
+        column = pl.Series("riders", riders, dtype=pl.Int32)
+        return use_case(lambda day: bus_day(day, buses=len(riders)).with_columns(column))
+
+    return with_riders

@@ -31,6 +31,25 @@ def test_versions_stay_readable_after_later_commits(lake):
     assert lake.tables() == ["t"]
 
 
+def test_every_filter_operator_selects_what_it_says(lake):
+    lake.append("t", pl.concat([frame(name, value) for name, value in (("a", 1), ("b", 2), ("c", 3))]))
+    chosen = {
+        (operator, str(value)): sorted(lake.read("t", filters=[("value", operator, value)])["key"].to_pylist())
+        for operator, value in (
+            ("=", 2),
+            ("!=", 2),
+            ("<", 2),
+            ("<=", 2),
+            (">", 2),
+            (">=", 2),
+            ("in", [1, 3]),
+            ("not in", [1]),
+        )
+    }
+    assert list(chosen.values()) == [["b"], ["a", "c"], ["a"], ["a", "b"], ["c"], ["b", "c"], ["a", "c"], ["b", "c"]]
+    assert lake.read("t", filters=[("value", ">", 1), ("key", "=", "c")]).num_rows == 1
+
+
 def test_a_version_that_never_was_is_refused(lake):
     lake.append("t", frame("a", 1))
     with pytest.raises(LakeError, match="version 7"):
