@@ -11,7 +11,11 @@ import typer
 
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
 
-app = typer.Typer(no_args_is_help=True, help="Ingest days of the source; look at the lake and at quarantined days.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Ingest days of the source; look at the lake and at quarantined days.",
+)
 
 State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 DAY = "%Y-%m-%d"
@@ -69,7 +73,7 @@ def ingest(
     counts: dict[str, dict[str, int]] = {item.name: dict.fromkeys(("rows", *map(str, Status)), 0) for item in chosen}
     started, written = time.perf_counter(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("ingest", total=total)
         results = ingest_days(
             use_case, Lake(layout.lake), layout.quarantine, from_day, to_day,
