@@ -5,10 +5,12 @@ HOLD is the answer to missing evidence, never a pass. docs/gates.md explains eve
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from flightdeck.contracts.card import GateResult, SliceMetric
 from flightdeck.contracts.decision import Decision, Verdict
@@ -131,13 +133,11 @@ def slice_table(evidence: Evidence) -> list[SliceMetric]:
             if rows.sum() < spec.gates.slice_min_rows:
                 continue
             metric = None
-            try:
+            with contextlib.suppress(NotComputable):
                 metric = point(
                     measure_of(spec.task, scored.label[rows], scored.candidate[rows], scored.day[rows]),
                     day_numbers(scored.day[rows])[1],
                 )
-            except NotComputable:
-                pass
             gap = float((scored.candidate[rows] - scored.label[rows]).mean())
             table.append(
                 SliceMetric(slice=column, value=str(value), rows=int(rows.sum()), metric=metric, calibration_gap=gap)
@@ -202,7 +202,7 @@ def fairness(evidence: Evidence) -> GateResult:
     counts = resample(days, spec.gates.bootstrap_rounds, 5)
     found: list[tuple[float, float, float, str]] = []
 
-    def mean_by_round(rows: np.ndarray) -> Floats:  # type: ignore[type-arg]
+    def mean_by_round(rows: npt.NDArray[np.bool_]) -> Floats:
         total = np.bincount(number[rows], weights=error[rows], minlength=days)
         size = np.bincount(number[rows], minlength=days)
         drawn = counts @ size
@@ -270,19 +270,19 @@ def parity(evidence: Evidence) -> GateResult:
 
 def latency(evidence: Evidence) -> GateResult:
     """One row, one thread, 99th percentile."""
-    measured = evidence.footprint and evidence.footprint.latency_p99_ms
+    measured = None if evidence.footprint is None else evidence.footprint.latency_p99_ms
     return _at_most("latency", measured, evidence.spec.gates.latency_p99_ms, "p99 of one row", " ms")
 
 
 def size(evidence: Evidence) -> GateResult:
     """Of the ONNX file."""
-    measured = evidence.footprint and evidence.footprint.size_mb
+    measured = None if evidence.footprint is None else evidence.footprint.size_mb
     return _at_most("size", measured, evidence.spec.gates.size_mb, "model.onnx", " MB")
 
 
 def memory(evidence: Evidence) -> GateResult:
     """Growth of a fresh process that loads and runs the model."""
-    measured = evidence.footprint and evidence.footprint.memory_mb
+    measured = None if evidence.footprint is None else evidence.footprint.memory_mb
     return _at_most("memory", measured, evidence.spec.gates.memory_mb, "resident growth", " MB")
 
 
@@ -320,7 +320,7 @@ def no_future(evidence: Evidence) -> GateResult:
         )
         return _result(
             "leak_join", Verdict.REJECT, max(wrong.values()), 0,
-            f"of {again.rows} holdout rows joined again as of prediction time, these features differ or are not there: {named}",
+            f"of {again.rows} holdout rows joined again as of prediction time, these differ or are not there: {named}",
         )  # fmt: skip
     return _result(
         "leak_join", Verdict.PROMOTE, 0, 0, f"{again.rows} holdout rows joined again as of prediction time: all equal"

@@ -1,4 +1,4 @@
-"""What the gates decide on: plain numbers and arrays, measured elsewhere. A field that could not be measured is None."""
+"""What the gates decide on: plain numbers and arrays, measured elsewhere; None is what could not be measured."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from flightdeck.contracts.artefact import as_json
 from flightdeck.contracts.card import GateResult, Interval, ModelCard
@@ -88,7 +89,7 @@ def tell(registry: MlflowRegistry, run_id: str, report: GateReport) -> None:
         registry.upload(run_id, Path(draft))
 
 
-def intervals(spec: ModelSpec, label: Floats, score: Floats, day: np.ndarray) -> dict[str, Interval]:  # type: ignore[type-arg]
+def intervals(spec: ModelSpec, label: Floats, score: Floats, day: npt.NDArray[Any]) -> dict[str, Interval]:
     """Metric and calibration with their intervals; without them where they cannot be computed."""
     found, days = {}, day_numbers(day)[1]
     for name, make in ((metric_name(spec.task), measure_of), ("calibration_error", calibration_of)):

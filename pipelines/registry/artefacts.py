@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -64,7 +63,7 @@ def adopt(root: Path, downloaded: Path, sha256: str) -> Path:
             shutil.copy2(file, draft / file.name)
         draft.chmod(0o755)
         try:
-            os.rename(draft, folder)
+            draft.rename(folder)
         except OSError:
             shutil.rmtree(draft)
     verify_artefact(folder, sha256)

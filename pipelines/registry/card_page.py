@@ -13,8 +13,10 @@ from flightdeck.contracts.model_spec import ModelSpec
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;max-width:1080px;margin:24px auto;padding:0 16px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:28px 0 8px;border-bottom:1px solid #dde3ea}
-table{border-collapse:collapse;width:100%;font-size:13px}th,td{text-align:left;padding:4px 8px;border-bottom:1px solid #eceff3;
-vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code{font-size:12px;word-break:break-all}
+table{border-collapse:collapse;width:100%;font-size:13px}
+th,td{text-align:left;padding:4px 8px;border-bottom:1px solid #eceff3;
+vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+code{font-size:12px;word-break:break-all}
 .v{display:inline-block;padding:1px 8px;border-radius:3px;color:#fff;font-weight:600;font-size:12px}
 .PROMOTE{background:#1f7a4d}.HOLD{background:#a86b00}.REJECT{background:#b3261e}
 .why{border-left:4px solid #8795a5;padding:6px 12px;background:#f6f8fa;margin:12px 0}.muted{color:#5b6b7c}
@@ -55,13 +57,22 @@ def _n(content: str) -> str:
     return f'<td class="n">{content}</td>'
 
 
+def _head(card: ModelCard) -> str:
+    title = f"{_escape(card.model)} {_escape(card.version)}: {card.verdict.value}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{STYLE}</style></head>"
+    )
+
+
 def page(card: ModelCard, pictures: Mapping[str, bytes], spec: ModelSpec) -> str:
     """The whole page."""
     gates = _table(
         ("gate", "verdict", "measured", "margin", "reason"),
         (
-            (_cell(_escape(item.gate)), _cell(_badge(item.verdict)), _n(_number(item.measured)), _n(_number(item.margin)),
-             _cell(_escape(item.reason)))
+            (_cell(_escape(item.gate)), _cell(_badge(item.verdict)), _n(_number(item.measured)),
+             _n(_number(item.margin)), _cell(_escape(item.reason)))
             for item in card.gates
         ),
     )  # fmt: skip
@@ -105,10 +116,10 @@ def page(card: ModelCard, pictures: Mapping[str, bytes], spec: ModelSpec) -> str
         ("what", ""), ((_cell(_escape(key)), _cell(f"<code>{_escape(value)}</code>")) for key, value in made.items())
     )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{_escape(card.model)} {_escape(card.version)}: {card.verdict.value}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{_escape(card.model)} <span class=muted>version {_escape(card.version)}</span> {_badge(card.verdict)}</h1>"
+        f"{_head(card)}<body><h1>{_escape(card.model)} <span class=muted>version {_escape(card.version)}</span> "
+        f"{_badge(card.verdict)}</h1>"
         f"<div class=muted>{_escape(card.purpose)}</div><div class=why>{_escape(card.reason)}</div>"
-        f"<h2>Gates</h2>{gates}<h2>Quality on the holdout, {spec.gates.confidence:.0%} intervals over whole days</h2>{quality}"
+        f"<h2>Gates</h2>{gates}"
+        f"<h2>Quality on the holdout, {spec.gates.confidence:.0%} intervals over whole days</h2>{quality}"
         f"<h2>Pictures</h2>{figures}<h2>Slices</h2>{slices}<h2>What it was made from</h2>{facts}</body></html>"
     )

@@ -20,9 +20,9 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)  # before the import below: some are read there
 
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+import mlflow  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 
 TRACKING_ENV = "MLFLOW_TRACKING_URI"  # MLflow's own
 CHAMPION = "champion"

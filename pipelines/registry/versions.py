@@ -99,7 +99,8 @@ def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: s
         raise NotPromotable(f"{ref.name} v{ref.version}: no card to trust: {error}") from error
     if (card.verdict, card.sha256, card.version) != (Verdict.PROMOTE, ref.sha256, ref.version):
         raise NotPromotable(
-            f"{ref.name} v{ref.version}: its signed card says {card.verdict.value} for version {card.version}, {card.sha256}"
+            f"{ref.name} v{ref.version}: its signed card says {card.verdict.value} "
+            f"for version {card.version}, {card.sha256}"
         )
     registry.set_alias(ref.name, CHAMPION, ref.version)
 

@@ -128,6 +128,6 @@ def digest(*arrays: npt.NDArray[Any]) -> str:
     """sha256 of the arrays' shapes, types and bytes, in order."""
     state = hashlib.sha256()
     for array in arrays:
-        state.update(f"{array.shape}{array.dtype}".encode())
+        state.update(repr((array.shape, array.dtype.str)).encode())
         state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()

@@ -18,6 +18,19 @@ from onnx import TensorProto, helper
 from flightdeck.contracts.model_spec import Task
 
 INPUT, OUTPUT = "features", "score"
+COLUMNS = (
+    "nodes_treeids",
+    "nodes_nodeids",
+    "nodes_featureids",
+    "nodes_modes",
+    "nodes_values",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+    "nodes_missing_value_tracks_true",
+    "target_treeids",
+    "target_nodeids",
+    "target_weights",
+)
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 
 
@@ -39,10 +52,7 @@ def to_onnx(estimator: Any, task: Task, n_features: int) -> bytes:
     trees = [tree for iteration in estimator._predictors for tree in iteration]
     if len(trees) != len(estimator._predictors):
         raise ValueError(f"{len(trees)} trees in {len(estimator._predictors)} iterations; only two classes are served")
-    columns: dict[str, list[Any]] = {
-        key: []
-        for key in ["nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values", "nodes_truenodeids", "nodes_falsenodeids", "nodes_missing_value_tracks_true", "target_treeids", "target_nodeids", "target_weights"]
-    }
+    columns: dict[str, list[Any]] = {key: [] for key in COLUMNS}
     for number, tree in enumerate(trees):
         nodes = tree.nodes
         if nodes["is_categorical"].any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import polars as pl
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.model_spec import ModelSpec
 from pipelines.registry.artefacts import store
-from pipelines.registry.mlflow_adapter import MlflowRegistry
+from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused, RegistryUnavailable
 from pipelines.training import plots
 from pipelines.training.build import Built, Change, Served, build
 from pipelines.training.candidate import ARTEFACT_PATH, Candidate, Facts, save
@@ -65,7 +66,6 @@ def train_candidate(
         f"{spec.name} until {until_utc:%Y-%m-%d}" + (f" ({note})" if note else ""),
         {"flightdeck.model": spec.name, "flightdeck.note": note, "flightdeck.feature_service": spec.feature_service},
     )
-    ok = False
     try:
         started = time.perf_counter()
         if frame is None:
@@ -77,13 +77,15 @@ def train_candidate(
             rows, features = planted(rows, features, plant)
         progress("search and fit")
         built = build(
-            spec, rows, features, times, use_case.time_zone, layout,
+            spec, rows, features, times, time_zone=use_case.time_zone, layout=layout,
             trials=spec.search.trials if trials is None else trials, sample_rows=sample_rows, spoil=spoil,
         )  # fmt: skip
         sha256, folder = store(layout.artefacts, built.manifest, built.onnx)
         candidate = Candidate(
             spec=spec,
-            facts=facts_of(spec, built, frame, times, until_utc, run_id, sha256, seconds, note),
+            facts=facts_of(
+                spec, built, frame, times, until_utc=until_utc, run_id=run_id, sha256=sha256, seconds=seconds, note=note
+            ),
             folder=folder,
             holdout=built.holdout,
             layout=layout,
@@ -92,10 +94,12 @@ def train_candidate(
         save(candidate, layout.candidates / run_id)
         progress("log to MLflow")
         _log(registry, candidate, built)
-        ok = True
-        return candidate
-    finally:
-        registry.end_run(run_id, ok=ok)
+    except BaseException:
+        with contextlib.suppress(RegistryUnavailable, RegistryRefused):  # the first failure is the one to tell
+            registry.end_run(run_id, ok=False)
+        raise
+    registry.end_run(run_id, ok=True)
+    return candidate
 
 
 def joined_frame(spec: ModelSpec, layout: StateLayout, times: Window, known_by: dt.datetime) -> Any:
@@ -123,8 +127,8 @@ def planted(rows: pl.DataFrame, features: list[Served], plant: Change) -> tuple[
 
 
 def facts_of(
-    spec: ModelSpec, built: Built, frame: Any, times: Window, until_utc: dt.datetime, run_id: str, sha256: str,
-    seconds: dict[str, float], note: str,
+    spec: ModelSpec, built: Built, frame: Any, times: Window, *,
+    until_utc: dt.datetime, run_id: str, sha256: str, seconds: dict[str, float], note: str,
 ) -> Facts:  # fmt: skip
     """What is kept beside the artefact."""
     return Facts(
