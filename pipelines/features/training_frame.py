@@ -177,7 +177,7 @@ def in_order(entity: pl.DataFrame, joined: pl.DataFrame) -> pl.DataFrame:
         TrainingFrameError: not every `row_id` of `entity` is there exactly once.
     """
     ordered = entity.select(ROW_ID).join(joined, on=ROW_ID, how="left", maintain_order="left")
-    lost = entity.height - joined[ROW_ID].n_unique()
+    lost = entity.select(ROW_ID).join(joined, on=ROW_ID, how="anti").height
     if joined.height != entity.height or ordered.height != entity.height or lost:
         raise TrainingFrameError(
             f"the point-in-time join must keep each row once: {entity.height} rows went in, {joined.height} came out, "

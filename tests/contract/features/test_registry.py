@@ -1,0 +1,104 @@
+"""The registry after apply against definitions.py, and what plan and apply refuse."""
+
+import dataclasses
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flightdeck.contracts.layout import StateLayout
+from pipelines.features import registry
+from pipelines.features.registry import DestructiveChange, Effect, RegistryError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory) -> StateLayout:
+    found = StateLayout(tmp_path_factory.mktemp("registry-state"))
+    os.environ.pop(registry.CONFIG_ENV, None)
+    registry.apply(found)
+    return found
+
+
+def names(store) -> dict[str, set[str]]:
+    return {
+        "entities": {item.name for item in store.list_entities()} - {"__dummy"},
+        "views": {item.name for item in store.list_feature_views()},
+        "on demand": {item.name for item in store.list_on_demand_feature_views()},
+        "services": {item.name for item in store.list_feature_services()},
+    }
+
+
+def defined() -> dict[str, set[str]]:
+    from feature_repo.entities import ENTITIES
+    from feature_repo.feature_services import SERVICES
+    from feature_repo.views import VIEWS, calendar
+
+    return {
+        "entities": {item.name for item in ENTITIES.values()},
+        "views": set(VIEWS),
+        "on demand": {calendar.name},
+        "services": set(SERVICES),
+    }
+
+
+def test_the_registry_holds_what_the_definitions_say(layout):
+    assert names(registry.open_store(layout)) == defined()
+    assert registry.plan(layout) == []
+
+
+def test_applying_again_changes_nothing(layout):
+    assert registry.apply(layout) == []
+
+
+def test_a_view_that_left_the_definitions_is_deleted_only_when_approved(layout, monkeypatch):
+    everything = registry.defined_objects(layout)
+    without = [item for item in everything if item.name not in {"late_v1", "delay_v1", "weather", "weather_batch"}]
+    monkeypatch.setattr(registry, "defined_objects", lambda _: without)
+    destroyed = {change.name for change in registry.plan(layout) if change.effect is Effect.DESTROYS}
+    assert destroyed >= {"late_v1", "delay_v1", "weather"}
+    with pytest.raises(DestructiveChange, match="weather: removed"):
+        registry.apply(layout)
+    assert names(registry.open_store(layout)) == defined()
+    monkeypatch.undo()
+
+
+def test_a_changed_keys_or_type_is_destructive(layout, monkeypatch):
+    everything = [registry.describe(item) for item in registry.defined_objects(layout)]
+    view = next(item for item in everything if item.name == "weather")
+    changed = dataclasses.replace(view, facts={**view.facts, "feature temp_f": "Int64"})
+    before, after = ({(item.kind, item.name): item} for item in (view, changed))
+    [change] = registry.compare(before, after)
+    assert (change.effect, change.before[:7], change.after) == (Effect.DESTROYS, "Float32", "Int64")
+
+
+def test_only_one_process_applies_at_a_time(layout):
+    layout.run.mkdir(parents=True, exist_ok=True)
+    with (layout.run / "features-apply.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RegistryError, match="another process is applying"):
+            registry.apply(layout)
+    assert registry.apply(layout) == []
+
+
+def test_feast_apply_in_the_folder_registers_the_same(tmp_path):
+    """As a user types it, with the cluster's settings pointed at a scratch registry."""
+    layout = StateLayout(tmp_path)
+    environment = {
+        **os.environ,
+        "FLIGHTDECK_STATE": str(tmp_path),
+        "FLIGHTDECK_FEAST_REGISTRY": f"sqlite:///{layout.feast_registry}",
+        "FLIGHTDECK_ONLINE_REDIS": "127.0.0.1:1",
+        registry.CONFIG_ENV: "feature_store_cluster.yaml",
+    }
+    feast = Path(sys.executable).parent / "feast"
+    done = subprocess.run(
+        [feast, "apply"], cwd=ROOT / "feature_repo", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert names(registry.open_store(layout)) == defined()
+    assert registry.plan(layout) == []
