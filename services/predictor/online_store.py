@@ -177,8 +177,8 @@ class OnlineStore:
         self._groups = [_Group(project, keys, members) for keys, members in by_keys.items()]
         self._probe: asyncio.Task[None] | None = None
         # One retry without delay: a pooled connection that died with the last server is replaced within the deadline.
-        self._client: Any = redis.asyncio.Redis(
-            connection_pool=redis.asyncio.BlockingConnectionPool.from_url(
+        self._client: Any = redis.asyncio.Redis.from_pool(  # which closes the pool with the client
+            redis.asyncio.BlockingConnectionPool.from_url(
                 url,
                 max_connections=64,
                 timeout=timeout_s,

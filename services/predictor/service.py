@@ -22,6 +22,7 @@ import pydantic
 
 from flightdeck.contracts.artefact import ArtefactError
 from services.predictor.app import Routes
+from services.predictor.log_guard import OncePerInterval
 from services.predictor.runtime import Runtime, load_model
 from services.predictor.settings import PredictorSettings
 
@@ -111,6 +112,7 @@ class Predictor:
     @bentoml.on_startup
     async def start(self) -> None:
         """Connect, then watch for the signal to stop."""
+        logging.getLogger("uvicorn.error").addFilter(OncePerInterval())
         await self._runtime.start()
         _drain_before_exit(self._runtime)
 
