@@ -20,6 +20,7 @@ from pipelines.gates.metrics import (
     Floats,
     NotComputable,
     calibration_of,
+    checked,
     day_numbers,
     interval,
     measure_of,
@@ -27,6 +28,8 @@ from pipelines.gates.metrics import (
     resample,
     z_of,
 )
+
+MIN_ROUNDS_SHARE = 0.9  # of the bootstrap rounds must be computable
 
 Gate = Callable[[Evidence], GateResult]
 
@@ -171,6 +174,8 @@ def slices(evidence: Evidence) -> GateResult:
             except NotComputable:
                 continue
             rounds = np.asarray(gain(spec.task, ours.value(counts), theirs.value(counts)))
+            if np.count_nonzero(np.isfinite(rounds)) < MIN_ROUNDS_SHARE * len(rounds):
+                continue  # too few days have both outcomes in this slice
             spread = float(np.nanstd(rounds))
             found.append((float(gain(spec.task, point(ours, days), point(theirs, days))), spread, f"{column} {value}"))
     if not found:
@@ -197,8 +202,11 @@ def fairness(evidence: Evidence) -> GateResult:
     explains (day bootstrap, Bonferroni): what is certainly there.
     """
     spec, scored = evidence.spec, evidence.scored
-    error = scored.candidate - scored.label
+    label, score = checked(scored.label, scored.candidate)
+    error = score - label
     number, days = day_numbers(scored.day)
+    if number.shape != error.shape:
+        raise NotComputable(f"{number.size} days for {error.size} rows")
     counts = resample(days, spec.gates.bootstrap_rounds, 5)
     found: list[tuple[float, float, float, str]] = []
 
@@ -262,6 +270,7 @@ def parity(evidence: Evidence) -> GateResult:
     scored = evidence.scored
     if scored.sklearn.shape != scored.candidate.shape or not scored.candidate.size:
         return _result("parity", Verdict.HOLD, None, evidence.spec.gates.parity, "no scikit-learn scores to compare")
+    checked(scored.sklearn, scored.candidate)
     worst = float(np.abs(scored.sklearn - scored.candidate).max())
     return _at_most(
         "parity", worst, evidence.spec.gates.parity, f"largest difference on {scored.candidate.size} holdout rows"
