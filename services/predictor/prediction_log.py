@@ -92,12 +92,18 @@ class PredictionLog:
         return 0
 
     async def _write_for_ever(self) -> None:
+        """Full batches at once, the rest once per interval: a write per row would keep both ends busy."""
         while True:
-            with contextlib.suppress(TimeoutError):
+            rest_is_due = False
+            try:
                 async with asyncio.timeout(self._interval_s):
                     await self._full_batch.wait()
+            except TimeoutError:
+                rest_is_due = True
             self._full_batch.clear()
-            while self._next_batch():
+            while self._pending or len(self._queue) >= self._batch_rows or (rest_is_due and self._queue):
+                rest_is_due = rest_is_due and len(self._queue) >= self._batch_rows
+                self._next_batch()
                 await self._write_batch()
 
     def _next_batch(self) -> bool:

@@ -53,11 +53,13 @@ def record(row: int) -> PredictionRecord:
     )
 
 
-def new_log(stream: Any, *, queue_rows: int = 100, batch_rows: int = 10) -> tuple[PredictionLog, Metrics]:
+def new_log(
+    stream: Any, *, queue_rows: int = 100, batch_rows: int = 10, interval_s: float = 0.01
+) -> tuple[PredictionLog, Metrics]:
     metrics = Metrics(model="late", version="1", sha256="s", feature_service="f", image="i")
     return (
         PredictionLog(
-            stream, metrics, queue_rows=queue_rows, batch_rows=batch_rows, interval_s=0.01, stream_entries=1000
+            stream, metrics, queue_rows=queue_rows, batch_rows=batch_rows, interval_s=interval_s, stream_entries=1000
         ),
         metrics,
     )
@@ -78,6 +80,22 @@ def test_every_row_arrives_in_order_in_batches():
     assert stream.rows == list(range(25))
     assert [len(entry) for entry in stream.entries] == [10, 10, 5]
     assert (metrics.log_written, metrics.log_dropped) == (25, 0)
+
+
+def test_rows_that_trickle_in_share_a_write_per_interval():
+    async def run() -> Stream:
+        stream = Stream()
+        log, _ = new_log(stream, interval_s=0.1)
+        log.start()
+        for row in range(60):
+            log.append(record(row))
+            await asyncio.sleep(0.005)
+        await log.stop(1.0)
+        return stream
+
+    stream = asyncio.run(run())
+    assert stream.rows == list(range(60))
+    assert len(stream.entries) <= 12  # 6 full batches, and a rest per 0.1 s
 
 
 def test_an_outage_shorter_than_the_queue_lasts_loses_nothing():
