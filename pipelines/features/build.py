@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import ibis
@@ -124,7 +125,9 @@ def build_view(
     ).order_by([*build.keys, "event_timestamp"])
     connection = ibis.duckdb.connect()
     try:
-        rows = connection.to_pyarrow(expression)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Ibis 12 calls DuckDB 2 by an older name
+            rows = connection.to_pyarrow(expression)
     finally:
         connection.disconnect()
     rows = _with_zone(rows).cast(_schema(build))

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import fcntl
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,9 @@ def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
                 for item in _registered_objects(store)
                 if (key := (_kind(item), item.name)) not in wanted and key[0] != "source"
             ]
-            store.apply(objects, objects_to_delete=gone, partial=not gone)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # on-demand views are "experimental": known
+                store.apply(objects, objects_to_delete=gone, partial=not gone)
         left = compare(registered(open_store(layout)), wanted)
         if left:
             raise RegistryError(f"after apply the registry still differs: {left}")

@@ -7,6 +7,7 @@ offline stores lose rows without a word, so the frame is checked row for row.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,7 +165,9 @@ def _stored(
             project=store.project,
             filter_by_created_timestamp=True,
         )
-        joined = pl.from_arrow(job.to_arrow())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Ibis 12 calls DuckDB 2 by an older name
+            joined = pl.from_arrow(job.to_arrow())
         assert isinstance(joined, pl.DataFrame)
         columns.append(in_order(entity, joined).select(pl.col(item.name).cast(pl.Float32) for item in of_view))
     return pl.concat(columns, how="horizontal") if columns else pl.DataFrame()
