@@ -70,7 +70,7 @@ types: setup-dev ## Strict types.
 	@$(BIN)/mypy
 
 imports: setup-dev ## The one-direction rule between the parts.
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: setup-dev ## Write the code in the project's style.
 	@$(BIN)/ruff check --fix .
