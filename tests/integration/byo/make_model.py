@@ -20,6 +20,7 @@ from pipelines.features.consistency import check
 from pipelines.features.export import export
 from pipelines.features.materialize import materialize
 from pipelines.features.training_frame import training_frame
+from pipelines.features.truncation import assert_no_future
 from pipelines.gates.gate import gate_candidate
 from pipelines.gates.measure import scores
 from pipelines.registry.artefacts import opened
@@ -34,6 +35,7 @@ def main(spec_file: str, now: str, tracking_uri: str) -> None:
     lake = Lake(layout.lake)
     days = list(ingest_days(use_case, lake, layout.quarantine, days_per_commit=30))
     build_features(use_case, lake, use_case.day_start_utc(use_case.first_day), now_utc)
+    looked_back = assert_no_future(use_case, lake, now_utc)
     export(lake, layout)
     changes = registry.apply(layout)
     candidate = train_candidate(spec, layout, until_utc=now_utc, tracking_uri=tracking_uri)
@@ -56,6 +58,7 @@ def main(spec_file: str, now: str, tracking_uri: str) -> None:
             {
                 "use_case": use_case.name,
                 "days": sorted({f"{day.table} {day.status.value}" for day in days}),
+                "looked_back": looked_back,
                 "changes": sorted(f"{change.kind} {change.name}" for change in changes if change.what == "added"),
                 "verdict": report.verdict.value,
                 "reason": report.reason,

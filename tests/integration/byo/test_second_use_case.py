@@ -30,6 +30,11 @@ def test_another_use_case_goes_from_source_to_promoted_version(made):
     assert made["card_rows"] == 10 * 24 * 20, "ten days, every hour, every station"
 
 
+def test_the_features_of_another_use_case_are_checked_for_the_future(made):
+    assert set(made["looked_back"]) == {"station_now", "station_week"}
+    assert all(rows >= 20 for rows in made["looked_back"].values())
+
+
 def test_another_use_case_is_served_what_its_source_says(made):
     assert made["materialized"] == {"station_now": 20, "station_week": 20}
     assert made["compared"] == {"station_now": 80, "station_week": 40}
