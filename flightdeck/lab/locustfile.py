@@ -70,6 +70,10 @@ class _World:
         assert isinstance(clock, ReplayClock)
         self.start_us = round(clock.virtual_start.timestamp() * 1e6)
         self.start_s, self.speed = clock.real_start_s, clock.speed
+        if clock.virtual_end is not None:
+            end_us = round(clock.virtual_end.timestamp() * 1e6)
+            self.arrivals = deque(arrival for arrival in self.arrivals if arrival.at_us < end_us)
+            self.total = len(self.arrivals)
 
     def intended_s(self, arrival: Arrival) -> float:
         """Unix time at which the request should start."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
 from flightdeck.lab import envoy, probes
 from flightdeck.lab.environment import child_environment
+from flightdeck.lab.jobs import result_path
 from flightdeck.lab.ports import HOST
 from flightdeck.lab.programs import find
 from flightdeck.lab.supervisor import ProcessSpec, Supervisor
@@ -18,20 +21,6 @@ from flightdeck.lab.supervisor import ProcessSpec, Supervisor
 REPLICAS = 3
 CHECKOUT = Path(__file__).resolve().parents[2]
 STORES = ("redis-online", "redis-streams")
-
-
-def code_commit() -> str:
-    """The commit of the checkout, with `-dirty` when files differ from it; the lab's stand-in for an image digest."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*args: str) -> str:
-    done = subprocess.run(["git", "-C", str(CHECKOUT), *args], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
 
 
 class Stack:
@@ -80,6 +69,23 @@ class Stack:
         """All user traffic to the replicas `names`; effective at once, without a dropped connection."""
         replicas = tuple(envoy.Endpoint(name, self.ports[name]) for name in names)
         envoy.write_discovery(self.layout.run / "envoy", [envoy.Backend("champion", replicas, weight=100)])
+
+    def job_request(self, name: str) -> Path:
+        """Where the request of a job lies; its result beside it."""
+        return self.layout.run / "jobs" / f"{name}.json"
+
+    def start_job(self, name: str, request: msgspec.Struct, **more: str) -> None:
+        """Start a job of jobs.py; see `Supervisor.join`."""
+        path = self.job_request(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result_path(path).unlink(missing_ok=True)
+        path.write_bytes(msgspec.json.encode(request))
+        argv = (sys.executable, "-m", "flightdeck.lab.jobs", str(path))
+        self.supervisor.start(self._spec(name, argv, more=more, once=True))
+
+    def start_once(self, name: str, argv: tuple[str, ...], **more: str) -> None:
+        """Start any program that comes to an end by itself; see `Supervisor.join`."""
+        self.supervisor.start(self._spec(name, argv, more=more, once=True))
 
     def urls(self) -> dict[str, str]:
         """Every address a person may open."""

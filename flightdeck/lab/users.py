@@ -6,6 +6,7 @@ there. A slow server can therefore not slow the users down and look fast (coordi
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import math
 from collections.abc import Sequence
@@ -131,3 +132,17 @@ def write_atomically(path: Path, content: object) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(msgspec.json.encode(content))
     temporary.replace(path)
+
+
+def reason_counts(outcomes: Sequence[Outcome]) -> collections.Counter[str]:
+    """How many answers gave each kind of reason for being degraded."""
+    return collections.Counter(
+        kind for outcome in outcomes for kind in {reason_kind(reason) for reason in outcome.degraded}
+    )
+
+
+def reason_kind(reason: str) -> str:
+    """A reason without its numbers: `congestion: stale, 9000 s old` counts as `congestion: stale`."""
+    view, _, rest = reason.partition(":")
+    words = rest.strip().split()
+    return f"{view}: {words[0].rstrip(',;')}" if words else view

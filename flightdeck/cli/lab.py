@@ -1,0 +1,200 @@
+"""`flightdeck lab`: the whole loop on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+if TYPE_CHECKING:
+    from flightdeck.lab.daemon import Shown
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The whole loop on this machine: data, features, models, serving, replayed users, report.\n\n"
+    "Example: flightdeck lab run",
+)
+
+State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
+Days = Annotated[int, typer.Option(min=1, max=31, help="Days of July to replay at most.")]
+Trials = Annotated[int | None, typer.Option(min=0, max=50, help="Search trials per model; default: the spec's.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run the main job although an earlier one left a model.")]
+INTERRUPTED = 130
+
+
+def _layout(state: Path | None) -> StateLayout:
+    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
+    os.environ[STATE_ENV] = str(layout.root)
+    return layout
+
+
+def _told(error: BaseException) -> int:
+    """The words for an end that was not the plan; returns the exit code."""
+    from flightdeck.lab.session import is_full_disk
+
+    if is_full_disk(error):
+        print("\nflightdeck lab: the disk is full. Make room, then run it again: it starts afresh.", file=sys.stderr)
+    else:
+        print(f"\nflightdeck lab: {error}", file=sys.stderr)
+    return 1
+
+
+@app.callback()
+def _lab() -> None:
+    """Sub-commands below."""
+
+
+@app.command()
+def run(state: State = None, days: Days = 31, trials: Trials = None) -> None:
+    """The main job, from raw flights to a served model and a report; nothing is left running.
+
+    Exit code 1 when a stage fell short, 130 after ctrl-C. What an earlier run left is set aside.
+
+    Example: flightdeck lab run --days 7
+    """
+    raise typer.Exit(_run(_layout(state), days, trials, "flightdeck lab run"))
+
+
+@app.command()
+def up(
+    state: State = None,
+    days: Days = 31,
+    trials: Trials = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run the main job although an earlier one left a model.")
+    ] = False,
+) -> None:
+    """The main job (unless an earlier run left a model), then leave the lab running and print every address.
+
+    Example: flightdeck lab up
+    """
+    from flightdeck.lab import background, lock
+    from flightdeck.lab.daemon import read_status
+
+    layout = _layout(state)
+    code = 0
+    if holder := lock.holder(layout.root):
+        shown = read_status(layout)
+        if shown and shown.pid == holder.get("pid"):
+            print("the lab is already running")
+            _show(shown)
+            raise typer.Exit(0)
+    if fresh or not background.can_serve(layout):
+        code = _run(layout, days, trials, "flightdeck lab up")
+        if code == INTERRUPTED or not background.can_serve(layout):
+            raise typer.Exit(code or 1)
+    print("starting the lab in the background ...")
+    try:
+        shown = background.start(layout, lambda _: None)
+    except KeyboardInterrupt:
+        for sentence in background.stop(layout):
+            print(sentence)
+        raise typer.Exit(INTERRUPTED) from None
+    except background.NotUp as error:
+        print(f"flightdeck lab up: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    _show(shown)
+    _example(layout, shown)
+    raise typer.Exit(code)
+
+
+@app.command()
+def down(state: State = None) -> None:
+    """Stop the lab, and whatever a half-dead earlier one left running.
+
+    Example: flightdeck lab down
+    """
+    from flightdeck.lab import background
+
+    layout = _layout(state)
+    said = background.stop(layout) if layout.root.is_dir() else []
+    print("\n".join(said) if said else f"no lab runs in {layout.root}")
+
+
+@app.command()
+def status(state: State = None) -> None:
+    """Tell what runs, where, and how it is. Exit code 0: all is well, 1: something is not, 3: no lab runs.
+
+    Example: flightdeck lab status
+    """
+    from flightdeck.lab import lock
+    from flightdeck.lab.daemon import read_status
+
+    layout = _layout(state)
+    holder = lock.holder(layout.root)
+    if holder is None:
+        print(f"no lab runs in {layout.root}; start one with `flightdeck lab up`")
+        raise typer.Exit(3)
+    shown = read_status(layout)
+    if shown is None or shown.pid != holder.get("pid"):
+        print(f"`{holder.get('doing')}` runs since {holder.get('since')}, pid {holder.get('pid')}")
+        raise typer.Exit(0)
+    _show(shown)
+    raise typer.Exit(0 if shown.phase == "running" and all(item["healthy"] for item in shown.processes) else 1)
+
+
+def _show(shown: Shown) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"lab {shown.phase} since {shown.since}, pid {shown.pid}; serves {shown.release}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for column in ("process", "pid", "health", "restarts"):
+        table.add_column(column)
+    for item in shown.processes:
+        health = "[green]well[/]" if item["healthy"] else f"[red]{item['problem']}[/]"
+        table.add_row(item["name"], str(item["pid"] or "-"), health, str(item["restarts"]))
+    console.print(table)
+    width = max(map(len, shown.urls), default=0)
+    for name, url in shown.urls.items():
+        console.print(f"{name:<{width}}  {url}", soft_wrap=True)
+
+
+def _example(layout: StateLayout, shown: Shown) -> None:
+    from flightdeck.lab.background import example_request
+
+    print(f"\ntry it:\n{example_request(layout, shown.urls['API'])}\nstop it: flightdeck lab down")
+
+
+def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
+    from rich.console import Console
+
+    from flightdeck.lab.lock import LabIsRunning
+    from flightdeck.lab.session import NoRoom, session
+
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        with session(layout, doing, fresh=True, say=console.print) as stack:
+            from flightdeck.lab.progress import Board
+            from flightdeck.lab.story import STAGES, Story
+
+            board = Board(list(STAGES), console)
+            try:
+                with board:
+                    Story(stack, board, days=days, trials=trials).run()
+            finally:
+                console.print(board.table())
+            console.print("stopping ...", end="\r")
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("\ninterrupted; every process was stopped. Run it again: it starts afresh.", file=sys.stderr)
+        return INTERRUPTED
+    except (LabIsRunning, NoRoom) as error:
+        print(f"flightdeck lab: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        return _told(error)
+    console.print(f"report: {layout.reports / 'lab.html'}")
+    return 0 if board.ok else 1
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""The report: one self-contained HTML page with pictures, from what the story found."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from flightdeck.contracts.card import Interval
+from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.release import Release
+from flightdeck.lab import pictures, quality
+from flightdeck.lab.findings import Findings
+from flightdeck.lab.progress import Board
+from flightdeck.lab.users import percentile, reason_counts
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(layout: StateLayout, findings: Findings, board: Board) -> Path:
+    """Write reports/lab.html; parts that were not reached say so. Returns its path."""
+    layout.reports.mkdir(parents=True, exist_ok=True)
+    path = layout.reports / "lab.html"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(render(findings, board), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(findings: Findings, board: Board) -> str:
+    """The page as HTML; nothing in it points outside of it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    return environment.get_template("lab.html.j2").render(
+        found=findings,
+        board=board,
+        pictures=pictures.all_pictures(findings),
+        tiles=tiles(findings, board),
+        quarantined=[day for day in findings.days if day.status == "quarantined"],
+        reasons=reason_counts(findings.outcomes).most_common(),
+        releases=releases(findings),
+        day=dt.timedelta(days=1),
+    )
+
+
+def tiles(findings: Findings, board: Board) -> list[tuple[str, str]]:
+    """The figures that a reader sees first."""
+    found: list[tuple[str, str]] = []
+    if findings.days:
+        rows = sum(day.written for day in findings.days)
+        found.append((f"{rows:,}", "rows checked into the lake"))
+    outcomes = findings.outcomes
+    if outcomes:
+        latencies = [outcome.latency_ms for outcome in outcomes]
+        failed = sum(not outcome.ok for outcome in outcomes)
+        found += [
+            (f"{len(outcomes):,}", "requests replayed"),
+            (f"{failed:,}", "failed requests"),
+            (f"{percentile(latencies, 0.5):.0f} / {percentile(latencies, 0.99):.0f} ms", "latency p50 / p99"),
+            (f"{sum(bool(outcome.degraded) for outcome in outcomes) / len(outcomes):.1%}", "degraded answers"),
+        ]
+    live = findings.predictions
+    if live is not None and live.height:
+        value = quality.auc(live["label"].to_numpy(), live["score"].to_numpy())
+        found.append((f"{value:.3f}" if value is not None else "-", "live AUC of the champion"))
+    refused = sum(trained.verdict == "REJECT" for trained, _ in findings.trained if trained.drill)
+    drills = sum(bool(trained.drill) for trained, _ in findings.trained)
+    if drills:
+        found.append((f"{refused} of {drills}", "planted faults refused"))
+    seconds = board.seconds
+    found.append((f"{int(seconds // 60)}:{int(seconds % 60):02d}", "minutes in all"))
+    return found
+
+
+def releases(findings: Findings) -> list[tuple[str, Release, str, str]]:
+    """Champion and candidate side by side: role, release, AUC on the newest matured weeks, verdict."""
+    if findings.champion is None:
+        return []
+    candidate = findings.candidate
+    card = findings.card(candidate.model.name, version=candidate.model.version) if candidate else None
+    shown = [("champion", findings.champion, _metric(card.champion_metrics) if card else "-", "")]
+    if candidate and card:
+        shown.append(("candidate", candidate, _metric(card.metrics), card.verdict.value))
+    return shown
+
+
+def _metric(metrics: Mapping[str, Interval]) -> str:
+    item = metrics.get("auc")
+    if item is None or item.value is None:
+        return "-"
+    return f"{item.value:.3f}" + (f" ({item.low:.3f} to {item.high:.3f})" if item.low and item.high else "")

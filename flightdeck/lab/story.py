@@ -1,0 +1,332 @@
+"""The main job: from raw flights to a served model, its first months of life, and the next candidate, as stages.
+
+What needs a core for long runs as a job of its own (jobs.py, streamer.py, locust); this process wires and watches.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flightdeck.contracts.release import ModelRef, Release
+from flightdeck.lab import session
+from flightdeck.lab.findings import Findings
+from flightdeck.lab.jobs import ModelSeen, TrainOne, TrainRequest, WorldRequest, read_train_result
+from flightdeck.lab.progress import Board, Stage
+from flightdeck.lab.serving import Serving
+from flightdeck.lab.stack import CHECKOUT, STORES, Stack
+
+if TYPE_CHECKING:
+    from pipelines.data.ingest import DayResult
+
+SPECS = CHECKOUT / "specs"
+LATE, DELAY = "late", "delay"
+CANDIDATE = "candidate"  # the note of the honest one
+POISONED = dt.date(2013, 3, 12)
+REAL_BAD_DAYS = 1  # the source itself has one: a wind of 1,048 mph in the weather of 2013-02-12
+FIRST_DAY, REPLAY_FROM, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 7, 1), dt.date(2013, 9, 30)
+REPLAY_DAYS, REPLAY_SECONDS = 31, 72.0
+HOLDOUT_AUC = 0.73
+
+STAGES = (
+    "start",
+    "ingest January to June",
+    "build features",
+    "train and gate",
+    "serve the champion",
+    "replay July",
+    "drain predictions",
+    "ingest to September",
+    "retrain and drills",
+    "compare releases",
+    "report",
+)
+
+
+class Story:
+    """One run of the main job. Each stage is a method; `run` tells their order and what overlaps."""
+
+    def __init__(self, stack: Stack, board: Board, *, days: int = REPLAY_DAYS, trials: int | None = None) -> None:
+        from pipelines.data.lake import Lake
+        from pipelines.training.lineage import git_commit
+        from pipelines.use_case import load_use_case
+
+        self.stack, self.board, self.layout = stack, board, stack.layout
+        self.supervisor = stack.supervisor
+        self.lake, self.use_case = Lake(self.layout.lake), load_use_case()
+        self.findings = Findings(dt.datetime.now(dt.UTC), commit=git_commit())
+        self.replay_days, self.trials = days, trials
+        self.tracking_uri = f"http://127.0.0.1:{stack.ports['mlflow']}"
+        self.serving = Serving(stack, self.findings, board)
+
+    def run(self) -> None:
+        """All stages; the report is written last, and also when a stage before failed."""
+        from flightdeck.lab.report import write_report
+
+        try:
+            for name, work in (
+                ("start", self.start),
+                ("ingest January to June", self.ingest_first),
+                ("build features", self.features_first),
+                ("train and gate", self.train_first),
+                ("serve the champion", self.serve),
+                ("replay July", self.replay),
+                ("drain predictions", self.serving.drain),
+                ("ingest to September", self.ingest_second),
+                ("retrain and drills", self.retrain),
+                ("compare releases", self.compare),
+            ):
+                self._stage(name, work)
+        finally:
+            with self.board.stage("report") as stage:
+                path = write_report(self.layout, self.findings, self.board)
+                stage.figure(str(path))
+
+    def _stage(self, name: str, work: Callable[[Stage], None]) -> None:
+        with self.board.stage(name) as stage:
+            work(stage)
+
+    def start(self, stage: Stage) -> None:
+        """Stores and tracking; MLflow comes up while the first days are ingested."""
+        free = session.room(self.layout.root)
+        self.stack.start_stores()
+        self.stack.start_tracking()
+        self.supervisor.wait(STORES, 30)
+        stage.figure(f"Redis (online, streams), MLflow starting; {free}")
+
+    def ingest_first(self, stage: Stage) -> None:
+        """January to June, day by day; one day is poisoned."""
+        from pipelines.data.faults import scaled
+
+        self._ingest(
+            stage, FIRST_DAY, REPLAY_FROM - dt.timedelta(days=1),
+            faults={("flights", POISONED): scaled("dep_delay_min", 60.0)},
+        )  # fmt: skip
+        bad = [day for day in self.findings.days if day.status == "quarantined"]
+        stage.expect(
+            ("flights", POISONED) in {(day.table, day.day) for day in bad},
+            f"the poisoned day {POISONED} was not quarantined; quarantined: {[str(day.day) for day in bad]}",
+        )
+        stage.expect(len(bad) <= REAL_BAD_DAYS + 1, f"{len(bad)} days were quarantined, expected {REAL_BAD_DAYS + 1}")
+        for day in bad:
+            planted = "planted: " if (day.table, day.day) == ("flights", POISONED) else ""
+            stage.figure(f"{day.table} of {day.day} quarantined ({planted}{day.delivered} rows): {day.reason}")
+
+    def ingest_second(self, stage: Stage) -> None:
+        """July to September: what the replay showed has matured, and the world went on."""
+        self._ingest(stage, REPLAY_FROM, LAST_DAY)
+        self._build(stage, REPLAY_FROM, LAST_DAY)
+        self._late_by_month()
+
+    def features_first(self, stage: Stage) -> None:
+        """Feature tables, Feast's registry, the online store, and the proof that what is served is what was built."""
+        from pipelines.features import consistency, registry
+        from pipelines.features.materialize import materialize
+
+        self._build(stage, FIRST_DAY, REPLAY_FROM - dt.timedelta(days=1))
+        self._job_world()  # needs the lake only; runs beside what follows
+        stage.tell("feast apply")
+        self.board.tick(stage)
+        changes = registry.apply(self.layout)
+        at_utc = self.use_case.day_start_utc(REPLAY_FROM)
+        store = registry.open_store(self.layout)
+        stage.tell("materialize")
+        self.board.tick(stage)
+        written = materialize(self.layout, at_utc, store=store)
+        stage.tell("compare served with recomputed")
+        checked = consistency.check(self.use_case, self.lake, store, at_utc, sample=40)
+        values = sum(checked.compared.values())
+        stage.figure(
+            f"{len(changes)} registry changes, {sum(item.rows for item in written):,} rows online",
+            f"{values:,} served values recomputed: {len(checked.mismatches)} differ",
+        )
+        stage.expect(checked.equal, f"{len(checked.mismatches)} served values differ from their recomputation")
+
+    def train_first(self, stage: Stage) -> None:
+        """The first `late` and `delay`, side by side."""
+        until = self.use_case.day_start_utc(REPLAY_FROM)
+        self.supervisor.wait(["mlflow"], 120)
+        for model in (LATE, DELAY):
+            self._job_train(model, until, [TrainOne("first champion", trials=self.trials)], None)
+        self._wait_jobs(stage, {LATE: f"train-{LATE}", DELAY: f"train-{DELAY}"})
+        for model in (LATE, DELAY):
+            self._promoted(stage, model, f"train-{model}")
+        card = self.findings.card(LATE)
+        auc = card.metrics["auc"].value if card and "auc" in card.metrics else None
+        stage.expect(auc is not None and auc >= HOLDOUT_AUC, f"holdout AUC {auc}, expected {HOLDOUT_AUC} at least")
+
+    def serve(self, stage: Stage) -> None:
+        """The champion on three replicas behind the gateway; users and streamer get ready meanwhile."""
+        champion = self.findings.champion
+        assert champion is not None
+        session.write_mark(self.layout, champion=champion.model_dump(mode="json"))
+        self.supervisor.join("world", 120)
+        self.serving.serve(stage, champion, self.use_case.day_start_utc(REPLAY_FROM))
+
+    def replay(self, stage: Stage) -> None:
+        """July's flights."""
+        self.serving.replay(stage, self.use_case, REPLAY_FROM, self.replay_days, REPLAY_SECONDS)
+        assert self.findings.replayed
+        session.write_mark(self.layout, clock_stands=self.findings.replayed[1].isoformat())
+
+    def retrain(self, stage: Stage) -> None:
+        """The next `late` against the champion; one with a planted leak and a plainly worse one; the next `delay`."""
+        until = self.use_case.day_start_utc(LAST_DAY + dt.timedelta(days=1))
+        champions = {model: self._champion(model) for model in (LATE, DELAY)}
+        drills = [
+            TrainOne("planted leak", "leak", trials=0),
+            TrainOne("plainly worse", "worse", trials=0),
+        ]
+        honest = TrainOne(CANDIDATE, trials=self.trials)
+        self._job_train(LATE, until, [honest, *drills], champions[LATE], name="retrain", months=True)
+        self._job_train(DELAY, until, [honest], champions[DELAY], name="retrain", months=True)
+        self._wait_jobs(stage, {LATE: f"retrain-{LATE}", DELAY: f"retrain-{DELAY}"})
+        for model in (LATE, DELAY):
+            self._collect(stage, model, f"retrain-{model}")
+        for trained, _ in self.findings.trained:
+            if trained.drill:
+                stage.expect(trained.verdict == "REJECT", f"the gates let the drill {trained.note!r} pass")
+
+    def compare(self, stage: Stage) -> None:
+        """Champion and candidate, each a Release, on the newest matured weeks."""
+        champion = self.findings.champion
+        found = [
+            (trained, card)
+            for trained, card in self.findings.trained
+            if card.model == LATE and trained.note == "candidate"
+        ]
+        if not found or champion is None:
+            stage.expect(False, "no candidate to compare")
+            return
+        trained, card = found[0]
+        self.findings.candidate = Release(
+            image=self.findings.commit,
+            model=ModelRef(name=LATE, version=trained.version, sha256=trained.sha256),
+            feature_service=card.feature_service,
+        )  # type: ignore[call-arg]
+        ours, theirs = card.metrics.get("auc"), card.champion_metrics.get("auc")
+        if not stage.expect(bool(ours and theirs and theirs.value), "the card has no comparison with the champion"):
+            return
+        assert ours and theirs
+        stage.figure(
+            f"{card.holdout_from:%d %b} to {card.holdout_until:%d %b}, {card.holdout_rows:,} flights",
+            f"champion  {champion.short}: AUC {theirs.value:.3f}",
+            f"candidate {self.findings.candidate.short}: AUC {ours.value:.3f}, {trained.verdict}",
+        )
+
+    # -- parts of stages ------------------------------------------------------------------------------------------
+
+    def _ingest(self, stage: Stage, first: dt.date, last: dt.date, faults: Any = None) -> None:
+        from pipelines.data.ingest import ingest_days
+
+        days = len(list(self.use_case.days(first, last)))
+        rows, seen = 0, set()
+        begun: list[DayResult] = []
+        for result in ingest_days(self.use_case, self.lake, self.layout.quarantine, first, last, faults=faults):
+            begun.append(result)
+            rows += result.written
+            seen.add(result.day)
+            stage.tell(f"{result.day}  {rows:,} rows, {rows / max(stage.seconds, 0.1):,.0f}/s", len(seen), days)
+            self.board.tick(stage)
+        self.findings.days += begun
+        stage.figure(f"{days} days, {rows:,} rows, {rows / max(stage.seconds, 0.1):,.0f} rows/s")
+        stage.expect(rows > 0, "no rows came in")
+
+    def _build(self, stage: Stage, first: dt.date, last: dt.date) -> None:
+        from pipelines.features.build import ViewResult, build_features
+        from pipelines.features.export import export
+
+        def told(done: ViewResult) -> None:
+            stage.tell(f"built {done.view}: {done.rows:,} rows")
+            self.board.tick(stage)
+            self.findings.view_rows[done.view] = self.findings.view_rows.get(done.view, 0) + done.rows
+
+        stage.tell("build feature tables")
+        start, end = self.use_case.day_start_utc(first), self.use_case.day_start_utc(last + dt.timedelta(days=1))
+        built = build_features(self.use_case, self.lake, start, end, progress=told)
+        stage.tell("export")
+        name = export(self.lake, self.layout)
+        stage.figure(f"{len(built)} views, {sum(item.rows for item in built):,} feature rows, export {name}")
+        stage.expect(all(item.rows for item in built), "a feature view came out empty")
+
+    def _late_by_month(self) -> None:
+        import polars as pl
+
+        start, end = (self.use_case.day_start_utc(day) for day in (FIRST_DAY, LAST_DAY + dt.timedelta(days=1)))
+        flights = self.use_case.entity_frame(self.lake, start, end, end)
+        month = pl.col("event_timestamp").dt.convert_time_zone(self.use_case.time_zone.key).dt.strftime("%Y-%m")
+        shares = flights.group_by(month.alias("month")).agg(pl.col("label_late").mean(), pl.len()).sort("month")
+        self.findings.monthly_late = [(name, float(share), int(rows)) for name, share, rows in shares.iter_rows()]
+
+    def _job_world(self) -> None:
+        start = self.use_case.day_start_utc(REPLAY_FROM)
+        end = self.use_case.day_start_utc(REPLAY_FROM + dt.timedelta(days=self.replay_days))
+        folder = self.serving.folder
+        request = WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed"))
+        self.stack.start_job("world", request)
+
+    def _job_train(
+        self, model: str, until: dt.datetime, candidates: list[TrainOne], champion: ModelSeen | None, *,
+        name: str = "train", months: bool = False,
+    ) -> None:  # fmt: skip
+        spec = str(SPECS / f"{model}.yaml")
+        self.stack.start_job(
+            f"{name}-{model}", TrainRequest(spec, until, self.tracking_uri, candidates, champion, months),
+            OMP_NUM_THREADS="1",  # two trainings share two cores: threads of one would only wait for the other's
+        )  # fmt: skip
+
+    def _wait_jobs(self, stage: Stage, jobs: dict[str, str], timeout_s: float = 600) -> None:
+        deadline = stage.seconds + timeout_s
+        while any(self.supervisor.running(job) for job in jobs.values()) and stage.seconds < deadline:
+            steps = {model: read_train_result(self.stack.job_request(job)).step for model, job in jobs.items()}
+            stage.tell("  |  ".join(f"{model}: {step.removeprefix(f'{model}: ')}" for model, step in steps.items()))
+            self.board.tick(stage)
+            time.sleep(0.2)
+        for job in jobs.values():
+            self.supervisor.join(job, 1)
+
+    def _collect(self, stage: Stage, model: str, job: str) -> None:
+        from flightdeck.contracts.card import SignedCard
+
+        result = read_train_result(self.stack.job_request(job))
+        self.findings.months.setdefault(model, []).extend(result.months)
+        for trained in result.trained:
+            path = self.layout.candidates / trained.run_id / "card.json"
+            card = SignedCard.model_validate_json(path.read_text()).card
+            self.findings.trained.append((trained, card))
+            shown = ", ".join(
+                f"{name} {item.value:.3f}" for name, item in card.metrics.items()
+                if item.value is not None and name in {"auc", "rmse"}
+            )  # fmt: skip
+            stage.figure(
+                f"{model} v{trained.version} ({trained.note}): {trained.verdict}, {shown}, trained in "
+                f"{trained.train_s:.0f} s, gated in {trained.gate_s:.0f} s"
+                + ("" if trained.verdict == "PROMOTE" else f": {trained.reason}")
+            )
+
+    def _promoted(self, stage: Stage, model: str, job: str) -> None:
+        from pipelines.registry.versions import promote
+
+        self._collect(stage, model, job)
+        trained, card = self.findings.trained[-1]
+        if not stage.expect(trained.verdict == "PROMOTE", f"{model}: {trained.verdict}: {trained.reason}"):
+            raise StoryEnds(f"{model} v{trained.version} may not serve: {trained.verdict}: {trained.reason}")
+        ref = ModelRef(name=model, version=trained.version, sha256=trained.sha256)
+        promote(ref, layout=self.layout, tracking_uri=self.tracking_uri)
+        self.findings.champion_versions[model] = ref.version
+        if model == LATE:
+            self.findings.champion = Release(
+                image=self.findings.commit, model=ref, feature_service=card.feature_service
+            )  # type: ignore[call-arg]
+
+    def _champion(self, model: str) -> ModelSeen | None:
+        from pipelines.registry.versions import load_champion
+
+        found = load_champion(model, tracking_uri=self.tracking_uri)
+        return ModelSeen(found.name, found.version, found.sha256) if found else None
+
+
+class StoryEnds(RuntimeError):
+    """The story cannot go on; the reason is for people."""
