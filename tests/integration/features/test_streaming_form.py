@@ -1,0 +1,42 @@
+"""The streaming form of congestion on real days: fed event by event, it gives the rows that the lake's build gives."""
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+
+from feature_repo.rowwise import CANCELLATION_KNOWN_AFTER, ORIGINS, CongestionWindow
+from feature_repo.transforms import CONGESTION_FEATURES
+from pipelines.features.build import feature_table
+
+FROM, UNTIL = dt.datetime(2013, 1, 6, tzinfo=dt.UTC), dt.datetime(2013, 1, 10, tzinfo=dt.UTC)
+
+
+def test_streamed_congestion_equals_the_built_one_on_four_real_days(lake):
+    flights = pl.from_arrow(
+        lake.read("flights", columns=["origin", "sched_dep_utc", "departed_at_utc", "dep_delay_min"])
+    )
+    events = sorted(
+        (departed or sched + CANCELLATION_KNOWN_AFTER, origin, sched, departed, delay)
+        for origin, sched, departed, delay in flights.iter_rows()
+    )
+    built = pl.from_arrow(lake.read(feature_table("congestion"))).filter(
+        pl.col("event_timestamp").is_between(FROM, UNTIL)
+    )
+    windows = {origin: CongestionWindow() for origin in ORIGINS}
+    told = 0
+    for row in built.sort("event_timestamp").iter_rows(named=True):
+        while told < len(events) and events[told][0] <= row["event_timestamp"]:
+            _, origin, sched, departed, delay = events[told]
+            if departed is None:
+                windows[origin].cancelled(sched)
+            else:
+                windows[origin].departed(departed, delay)
+            told += 1
+        streamed = windows[row["origin"]].snapshot(row["event_timestamp"])
+        assert {name: np.float32(value) for name, value in streamed.items()} == {
+            name: np.float32(row[name]) for name in CONGESTION_FEATURES
+        }, row
+    assert built.height == 3 * (4 * 48 + 1)
+    assert built["cancellations_3h"].sum() > 0
+    assert told > 2000
