@@ -222,6 +222,26 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def future(
+    at: Annotated[str, typer.Option("--at", help="A time within the lake's data, UTC.")],
+    view: Views = None,
+    state: State = None,
+) -> None:
+    """Prove that no feature looks ahead: rows up to a time must not change when what became known later is taken away.
+
+    Example: flightdeck features future --at 2013-06-20T14:00Z
+    """
+    from pipelines.data.lake import Lake
+    from pipelines.features.truncation import assert_no_future
+    from pipelines.use_case import load_use_case
+
+    with _told():
+        compared = assert_no_future(load_use_case(), Lake(_layout(state).lake), _time(at), views=view)
+    for name, rows in compared.items():
+        print(f"{name:<16} {rows:>7,} rows, the same without what became known later")
+
+
 def _show(changes: list[Change], *, done: bool = False) -> None:
     if not changes:
         print("The registry equals the definitions.")
