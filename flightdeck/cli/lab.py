@@ -169,7 +169,7 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
     from flightdeck.lab.lock import LabIsRunning
     from flightdeck.lab.session import NoRoom, session
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         with session(layout, doing, fresh=True, say=console.print) as stack:

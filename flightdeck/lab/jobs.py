@@ -20,6 +20,7 @@ from flightdeck.lab.users import write_atomically
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipelines.features.training_frame import TrainingFrame
     from pipelines.training.candidate import Candidate
 
 
@@ -37,15 +38,24 @@ class TrainOne(msgspec.Struct, frozen=True):
     note: str
     drill: str = ""
     trials: int | None = None
+    sample_rows: int | None = None
 
 
 class TrainRequest(msgspec.Struct, frozen=True, tag="train"):
-    """Candidates of one spec, trained as of `until_utc` and judged against `champion`."""
+    """Candidates of one spec, trained as of `until_utc` and judged against `champion`.
+
+    Args:
+        frame: a file for the joined training frame. Models whose services list the same features share one join: the
+            request with `joins` makes it, the others wait for it.
+        months: measure the honest candidate and the champion in each month of the frame.
+    """
 
     spec: str
     until_utc: dt.datetime
     tracking_uri: str
     candidates: list[TrainOne]
+    frame: str
+    joins: bool
     champion: ModelSeen | None = None
     months: bool = False
 
@@ -130,13 +140,20 @@ def train(request: TrainRequest, told: Path) -> None:
     champion = ModelRef(name=seen.name, version=seen.version, sha256=seen.sha256) if seen else None
     times = window(request.until_utc, spec.split, load_use_case().time_zone)
     tell(f"{spec.name}: join features as of prediction time")
-    frame = joined_frame(spec, layout, times, request.until_utc)
+    if request.joins:
+        frame = joined_frame(spec, layout, times, request.until_utc)
+        keep_frame(Path(request.frame), frame)
+    else:
+        frame = shared_frame(Path(request.frame), layout, spec.feature_service)
+        if frame is None:
+            tell(f"{spec.name}: join features of its own")
+            frame = joined_frame(spec, layout, times, request.until_utc)
     for one in request.candidates:
         label = one.note or spec.name
         started = time.perf_counter()
         candidate = train_candidate(
             spec, layout, until_utc=request.until_utc, tracking_uri=request.tracking_uri, frame=frame,
-            trials=one.trials, note=one.note, progress=_prefixed(label, tell),
+            trials=one.trials, sample_rows=one.sample_rows, note=one.note, progress=_prefixed(label, tell),
             plant=_leak if one.drill == "leak" else None,
             spoil=_shuffled(spec.target.label) if one.drill == "worse" else None,
         )  # fmt: skip
@@ -158,6 +175,36 @@ def train(request: TrainRequest, told: Path) -> None:
             for version, until in versions:
                 result.months += by_month(candidate, frame.frame, version.version, version.sha256, until)
     tell("done")
+
+
+def keep_frame(path: Path, frame: TrainingFrame) -> None:
+    """Write a joined frame for the job beside this one; the facts last, since they say that all is there."""
+    frame.frame.write_parquet(path)
+    facts = {"features": frame.names, "export_id": frame.export_id, "table_versions": frame.table_versions}
+    write_atomically(path.with_suffix(".json"), facts)
+
+
+def shared_frame(path: Path, layout: StateLayout, feature_service: str, wait_s: float = 300) -> TrainingFrame | None:
+    """The frame that another job joins, under the name of this feature service; None when the features differ.
+
+    Raises:
+        TimeoutError: the other job did not write it.
+    """
+    import polars as pl
+
+    from pipelines.features.registry import open_store
+    from pipelines.features.training_frame import TrainingFrame, service_features
+
+    features = service_features(open_store(layout), feature_service)
+    facts_path, deadline = path.with_suffix(".json"), time.monotonic() + wait_s
+    while not facts_path.is_file():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the job beside this one did not write {facts_path} within {wait_s:.0f} s; see its log")
+        time.sleep(0.1)
+    facts = msgspec.json.decode(facts_path.read_bytes())
+    if facts["features"] != [feature.name for feature in features]:
+        return None
+    return TrainingFrame(pl.read_parquet(path), features, feature_service, facts["export_id"], facts["table_versions"])
 
 
 def _prefixed(label: str, tell: Callable[[str], None]) -> Callable[[str], None]:

@@ -43,7 +43,7 @@ class Stack:
             "--artifacts-destination", str(self.layout.mlflow_artifacts), "--serve-artifacts",
             "--allowed-hosts", f"{HOST}:{port},localhost:{port}",
         )  # fmt: skip
-        self._start("mlflow", argv, probe=probes.http_ok(port, "/health"), ready_s=90)
+        self._start("mlflow", argv, probe=probes.http_ok(port, "/health"), ready_s=300)
 
     def start_predictors(self, release: Release, replicas: int = REPLICAS) -> tuple[str, ...]:
         """The replicas of one release; returns their names."""
@@ -131,7 +131,12 @@ class Stack:
             "BENTOML_HOME": str(self.layout.run / "bentoml" / name),
         }
         return self._spec(
-            name, argv, probe=probes.http_ok(port, "/readyz"), live=probes.http_ok(port, "/healthz"), more=more
+            name,
+            argv,
+            probe=probes.http_ok(port, "/readyz"),
+            live=probes.http_ok(port, "/healthz"),
+            more=more,
+            ready_s=240,
         )
 
     def _start(self, name: str, argv: tuple[str, ...], **settings: Any) -> None:

@@ -29,6 +29,7 @@ REAL_BAD_DAYS = 1  # the source itself has one: a wind of 1,048 mph in the weath
 FIRST_DAY, REPLAY_FROM, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 7, 1), dt.date(2013, 9, 30)
 REPLAY_DAYS, REPLAY_SECONDS = 31, 72.0
 HOLDOUT_AUC = 0.73
+DRILL_ROWS = 40_000  # a planted fault shows on the newest rows as well as on all
 
 STAGES = (
     "start",
@@ -148,8 +149,8 @@ class Story:
         """The first `late` and `delay`, side by side."""
         until = self.use_case.day_start_utc(REPLAY_FROM)
         self.supervisor.wait(["mlflow"], 120)
-        for model in (LATE, DELAY):
-            self._job_train(model, until, [TrainOne("first champion", trials=self.trials)], None)
+        first = [TrainOne("first champion", trials=self.trials)]
+        self._jobs_train("train", until, {LATE: first, DELAY: first}, {})
         self._wait_jobs(stage, {LATE: f"train-{LATE}", DELAY: f"train-{DELAY}"})
         for model in (LATE, DELAY):
             self._promoted(stage, model, f"train-{model}")
@@ -175,13 +176,12 @@ class Story:
         """The next `late` against the champion; one with a planted leak and a plainly worse one; the next `delay`."""
         until = self.use_case.day_start_utc(LAST_DAY + dt.timedelta(days=1))
         champions = {model: self._champion(model) for model in (LATE, DELAY)}
-        drills = [
-            TrainOne("planted leak", "leak", trials=0),
-            TrainOne("plainly worse", "worse", trials=0),
-        ]
         honest = TrainOne(CANDIDATE, trials=self.trials)
-        self._job_train(LATE, until, [honest, *drills], champions[LATE], name="retrain", months=True)
-        self._job_train(DELAY, until, [honest], champions[DELAY], name="retrain", months=True)
+        drills = [
+            TrainOne("planted leak", "leak", trials=0, sample_rows=DRILL_ROWS),
+            TrainOne("plainly worse", "worse", trials=0, sample_rows=DRILL_ROWS),
+        ]
+        self._jobs_train("retrain", until, {LATE: [honest, *drills], DELAY: [honest]}, champions, months=True)
         self._wait_jobs(stage, {LATE: f"retrain-{LATE}", DELAY: f"retrain-{DELAY}"})
         for model in (LATE, DELAY):
             self._collect(stage, model, f"retrain-{model}")
@@ -267,15 +267,21 @@ class Story:
         request = WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed"))
         self.stack.start_job("world", request)
 
-    def _job_train(
-        self, model: str, until: dt.datetime, candidates: list[TrainOne], champion: ModelSeen | None, *,
-        name: str = "train", months: bool = False,
+    def _jobs_train(
+        self, name: str, until: dt.datetime, candidates: dict[str, list[TrainOne]],
+        champions: dict[str, ModelSeen | None], *, months: bool = False,
     ) -> None:  # fmt: skip
-        spec = str(SPECS / f"{model}.yaml")
-        self.stack.start_job(
-            f"{name}-{model}", TrainRequest(spec, until, self.tracking_uri, candidates, champion, months),
-            OMP_NUM_THREADS="1",  # two trainings share two cores: threads of one would only wait for the other's
-        )  # fmt: skip
+        """A training job per model, side by side; the first one makes the join that all share."""
+        frame = self.layout.run / "jobs" / f"{name}.parquet"
+        for path in (frame, frame.with_suffix(".json")):
+            path.unlink(missing_ok=True)
+        for model, wanted in candidates.items():
+            request = TrainRequest(
+                spec=str(SPECS / f"{model}.yaml"), until_utc=until, tracking_uri=self.tracking_uri, candidates=wanted,
+                frame=str(frame), joins=model == next(iter(candidates)), champion=champions.get(model), months=months,
+            )  # fmt: skip
+            # Two trainings share two cores: threads of one would only wait for the other's.
+            self.stack.start_job(f"{name}-{model}", request, OMP_NUM_THREADS="1")
 
     def _wait_jobs(self, stage: Stage, jobs: dict[str, str], timeout_s: float = 600) -> None:
         deadline = stage.seconds + timeout_s
@@ -303,7 +309,7 @@ class Story:
             stage.figure(
                 f"{model} v{trained.version} ({trained.note}): {trained.verdict}, {shown}, trained in "
                 f"{trained.train_s:.0f} s, gated in {trained.gate_s:.0f} s"
-                + ("" if trained.verdict == "PROMOTE" else f": {trained.reason}")
+                + ("" if trained.verdict == "PROMOTE" else f": {shortened(trained.reason)}")
             )
 
     def _promoted(self, stage: Stage, model: str, job: str) -> None:
@@ -326,6 +332,11 @@ class Story:
 
         found = load_champion(model, tracking_uri=self.tracking_uri)
         return ModelSeen(found.name, found.version, found.sha256) if found else None
+
+
+def shortened(reason: str, characters: int = 240) -> str:
+    """A reason for the table; the report and the card hold all of it."""
+    return reason if len(reason) <= characters else reason[: characters - 4].rstrip() + " ..."
 
 
 class StoryEnds(RuntimeError):

@@ -1,0 +1,154 @@
+"""kill -9 under load: one predictor, Redis, MLflow. Users notice at most that an answer says why it is degraded."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.release import Release
+from flightdeck.lab.stack import Stack
+from flightdeck.lab.supervisor import Supervisor
+from services.predictor.online_store import entity_key, feature_field, timestamp_field
+
+pytestmark = pytest.mark.xdist_group("processes")
+RATE_PER_S = 40
+WORKERS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    at: float
+    status: int
+    reasons: tuple[str, ...]
+    said: str
+
+
+class Load:
+    """A constant rate of requests through the gateway, whatever the answers; every one is kept."""
+
+    def __init__(self, port: int, body: bytes) -> None:
+        self.port, self.body = port, body
+        self.answers: list[Answer] = []
+        self._end, self._lock, self._number = threading.Event(), threading.Lock(), 0
+        self._start = time.monotonic()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(WORKERS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(15)
+
+    def since(self, moment: float) -> list[Answer]:
+        return [answer for answer in list(self.answers) if answer.at >= moment]
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        while True:
+            with self._lock:
+                number, self._number = self._number, self._number + 1
+            if self._end.wait(max(0.0, self._start + number / RATE_PER_S - time.monotonic())):
+                connection.close()
+                return
+            at = time.monotonic()
+            try:
+                connection.request("POST", "/v1/predict", self.body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                content = answer.read()
+                reasons = json.loads(content)["predictions"][0]["degraded"] if answer.status == 200 else []
+                self.answers.append(Answer(at, answer.status, tuple(reasons), content[:300].decode()))
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                self.answers.append(Answer(at, 0, (), repr(error)))
+
+
+@pytest.fixture
+def stack(layout: StateLayout, ports: dict[str, int], release: Release) -> Iterator[Stack]:
+    with Supervisor(layout.run, layout.logs) as supervisor:
+        stack = Stack(layout, ports, supervisor)
+        stack.start_stores()
+        stack.start_tracking()
+        names = stack.start_predictors(release)
+        stack.start_gateway(names)
+        supervisor.wait(["redis-online", "redis-streams"], 20)
+        store_congestion(ports["redis-online"])
+        supervisor.wait(["gateway", *names, "mlflow"], 240)
+        yield stack
+
+
+def store_congestion(port: int) -> None:
+    """A fresh row of the view `congestion` for EWR, as Feast would write it."""
+    now = int(time.time())
+    varint = b""
+    while now > 0x7F:
+        varint, now = varint + bytes([now & 0x7F | 0x80]), now >> 7
+    stamp = b"\x08" + varint + bytes([now])
+    values = {feature_field("congestion", name): b"\x35" + struct.pack("<f", 3.0)
+              for name in ("departures_1h", "mean_dep_delay_min_1h")}  # fmt: skip
+    client = redis.Redis(port=port)
+    client.hset(entity_key("flightdeck", {"origin": "EWR"}), mapping={**values, timestamp_field("congestion"): stamp})
+    client.close()
+
+
+def kill(stack: Stack, name: str) -> None:
+    (pid,) = [status.pid for status in stack.supervisor.status() if status.name == name]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_recovered(stack: Stack, name: str) -> None:
+    """Until the supervisor has started `name` anew and found it well."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        (status,) = [status for status in stack.supervisor.status() if status.name == name]
+        if status.restarts == 1 and status.healthy:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{name} did not recover: {status}\n{stack.supervisor.log_tail(name)}")
+
+
+@pytest.mark.slow
+def test_killing_a_predictor_redis_and_mlflow_fails_no_request(stack: Stack, request_row: dict[str, object]):
+    body = json.dumps({"rows": [request_row]}).encode()
+    with Load(stack.ports["gateway"], body) as load:
+        time.sleep(2)
+        calm = time.monotonic()
+        time.sleep(0.5)
+        assert load.since(calm)
+        assert not [answer for answer in load.since(calm) if answer.reasons], load.since(calm)[0]
+
+        kill(stack, "predictor-2")
+        time.sleep(1)
+        kill(stack, "mlflow")
+        killed = time.monotonic()
+        kill(stack, "redis-online")
+        wait_recovered(stack, "redis-online")
+        recovered = time.monotonic()
+        time.sleep(3)
+        well_again = time.monotonic()
+        wait_recovered(stack, "predictor-2")
+        wait_recovered(stack, "mlflow")
+        time.sleep(1)
+    failed = [answer for answer in load.answers if answer.status != 200]
+    assert not failed, f"{len(failed)} of {len(load.answers)} requests failed: {failed[:3]}"
+    without_store = [answer for answer in load.since(killed) if answer.reasons]
+    assert without_store, "answers without the online store must say that they are degraded"
+    assert all("congestion" in answer.reasons[0] for answer in without_store), without_store[0]
+    assert recovered - killed < 20
+    assert load.since(well_again)
+    assert not [answer for answer in load.since(well_again) if answer.reasons], "a killed Redis loses nothing"
