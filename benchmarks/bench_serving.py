@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import redis
 import uvloop
 from rich.console import Console
@@ -141,10 +143,18 @@ def main() -> None:
         client = redis.Redis(port=redis_port)
         now = dt.datetime.now(dt.UTC)
         write_rows(client, {key: str(value) for key, value in FLIGHT.items()}, now)
-        judge(run_rounds(ports, client, given.rounds, given.seconds))
+        servers = {key: psutil.Process(one.pid) for key, one in started.items()}
+        judge(run_rounds(ports, servers, client, given.rounds, given.seconds))
 
 
-def run_rounds(ports: dict[str, int], client: redis.Redis, rounds: int, seconds: float) -> dict[str, list[Measured]]:
+def cpu_s(server: psutil.Process) -> float:
+    """CPU seconds so far of a server and its children, user and system."""
+    return sum(sum(one.cpu_times()[:2]) for one in (server, *server.children(recursive=True)))
+
+
+def run_rounds(
+    ports: dict[str, int], servers: dict[str, psutil.Process], client: redis.Redis, rounds: int, seconds: float
+) -> dict[str, list[Measured]]:
     """Every service once per round, so that a busy moment of the machine meets all of them."""
     vector = {feature.name: feature.default for feature in served_features()}
     score_body = json.dumps({"rows": [vector]}).encode()
@@ -153,19 +163,21 @@ def run_rounds(ports: dict[str, int], client: redis.Redis, rounds: int, seconds:
     predict = post("/v1/predict", json.dumps({"rows": [flight]}).encode())
     score = post("/v1/score", score_body)
     jobs = {
-        "predictor /v1/score": (ports["predictor"], score, CONNECTIONS),
-        "hand-written Starlette": (ports["starlette"], score, CONNECTIONS),
-        "stock @bentoml.api": (ports["stock"], post("/score", score_body), CONNECTIONS),
-        "predictor /v1/predict": (ports["predictor"], predict, CONNECTIONS),
-        "predictor /v1/predict, 1 connection": (ports["predictor"], predict, 1),
+        "predictor /v1/score": ("predictor", score, CONNECTIONS),
+        "hand-written Starlette": ("starlette", score, CONNECTIONS),
+        "stock @bentoml.api": ("stock", post("/score", score_body), CONNECTIONS),
+        "predictor /v1/predict": ("predictor", predict, CONNECTIONS),
+        "predictor /v1/predict, 1 connection": ("predictor", predict, 1),
     }
     results: dict[str, list[Measured]] = {job: [] for job in (*jobs, "bare HMGETs")}
     check_not_degraded(ports["predictor"], flight)
-    for port, request, connections in jobs.values():
-        asyncio.run(measure(port, request, connections=connections, seconds=0.5))  # warm
+    for key, request, connections in jobs.values():
+        asyncio.run(measure(ports[key], request, connections=connections, seconds=0.5))  # warm
     for _ in range(rounds):
-        for job, (port, request, connections) in jobs.items():
-            results[job].append(asyncio.run(measure(port, request, connections=connections, seconds=seconds)))
+        for job, (key, request, connections) in jobs.items():
+            before_s = cpu_s(servers[key])
+            measured = asyncio.run(measure(ports[key], request, connections=connections, seconds=seconds))
+            results[job].append(dataclasses.replace(measured, server_cpu_s=cpu_s(servers[key]) - before_s))
         results["bare HMGETs"].append(bare_hmget(client, seconds))
     return results
 
@@ -182,7 +194,7 @@ def judge(results: dict[str, list[Measured]]) -> None:
     """Print the medians over the rounds; exit 1 below a bound."""
     reference = [one.rate for one in results["hand-written Starlette"]]
     table = Table(title=f"Serving, one worker each, {CONNECTIONS} connections unless said (medians over rounds)")
-    for column in ("what", "answers/s", "of Starlette", "p50 ms", "p99 ms", "failures"):
+    for column in ("what", "answers/s", "of Starlette", "CPU µs", "p50 ms", "p99 ms", "failures"):
         table.add_column(column, justify="left" if column == "what" else "right")
     failures = 0
     for job, rounds in results.items():
@@ -192,6 +204,7 @@ def judge(results: dict[str, list[Measured]]) -> None:
             job,
             f"{statistics.median(one.rate for one in rounds):,.0f}",
             f"{ratio:.2f}",
+            f"{statistics.median(one.cpu_us for one in rounds):.0f}",
             f"{statistics.median(one.quantile_ms(0.5) for one in rounds):.2f}",
             f"{statistics.median(one.quantile_ms(0.99) for one in rounds):.2f}",
             str(sum(one.failures for one in rounds)),
@@ -205,6 +218,8 @@ def judge(results: dict[str, list[Measured]]) -> None:
         ours.quantile_ms(0.5) - bare.quantile_ms(0.5)
         for ours, bare in zip(results["predictor /v1/predict, 1 connection"], results["bare HMGETs"], strict=True)
     )
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    console.print(f"CPU: of the server, per answer. Load average now {load} on {os.cpu_count()} cores.")
     console.print(f"/v1/score of Starlette: {ratio:.2f} (bound {RATIO_BOUND}, aim {RATIO_AIM})")
     console.print(f"/v1/predict p50 above the bare HMGETs: {above_ms:.2f} ms (bound {ABOVE_HMGET_MS} ms)")
     missed = []

@@ -18,6 +18,12 @@ class Measured:
     seconds: float
     latencies_s: list[float]
     failures: int
+    server_cpu_s: float = 0.0
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU time of the server per answer: what a busy machine does not distort."""
+        return self.server_cpu_s / max(len(self.latencies_s), 1) * 1e6
 
     @property
     def rate(self) -> float:

@@ -1,7 +1,7 @@
-"""Entry point for HTTP: the routes as one ASGI middleware around BentoML's application.
+"""Entry point for HTTP: all routes, as plain ASGI in front of BentoML's application.
 
-`Service.add_asgi_middleware` is BentoML's public way in. It stands before BentoML's router, whose own `/readyz` and
-`/healthz` always say yes and whose index page loads a tracker from the network: every HTTP path is answered here.
+BentoML's own `/readyz` and `/healthz` always say yes and its index page loads a tracker from the network: every HTTP
+path is answered here, and only lifespan goes on to BentoML.
 """
 
 from __future__ import annotations

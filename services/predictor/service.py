@@ -1,7 +1,7 @@
 """Entry point: the BentoML service. `bentoml serve services.predictor.service:Predictor`.
 
 BentoML packs the code, supervises the worker and speaks its configuration; the routes are in app.py. What is switched
-off here is replaced by metrics.py (bounded labels) and the request id; all of it by BentoML's public configuration.
+off or passed by here is replaced by metrics.py (bounded labels) and the request id, all by public means.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _give_up(words: str) -> Any:
     raise SystemExit(_CANNOT_START) from None
 
 
-class _RoutesWhenLoaded:
-    """Makes the routes at the first request, when the service has loaded its model."""
+class _Front:
+    """HTTP for our routes, lifespan for BentoML's application behind them; the routes are made at the first request."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -59,11 +59,23 @@ class _RoutesWhenLoaded:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         routes = self._routes
         if routes is None:
-            if scope["type"] == "lifespan":
+            if scope["type"] == "lifespan":  # before the model is loaded: this is what loads it
                 await self._app(scope, receive, send)
                 return
             routes = self._routes = Routes(self._app, runtime=_Process.runtime())
         await routes(scope, receive, send)
+
+
+class _FrontedService(bentoml.Service):
+    """BentoML's service with our routes before its middleware.
+
+    Given as `service_class`, a parameter of `bentoml.service` made for this; `to_asgi` is its public method. Behind
+    BentoML's middleware each request also pays a timer that is never cancelled, a task and a tracing check.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """The ASGI application that a worker serves."""
+        return _Front(super().to_asgi(is_main=is_main))
 
 
 class _Process:
@@ -91,9 +103,7 @@ class _Process:
     workers=1,  # one event loop per replica: counters, queue and circuit belong to one process
     metrics={"enabled": False},  # labels the raw path, even of a 404
     logging={"access": {"enabled": False}},  # one line per request floods the log
-    tracing={"excluded_urls": ".*"},
-    # BentoML's timer outlives its request by this long: short bounds that memory, and ends a body that never arrives.
-    traffic={"timeout": 15.0},
+    service_class=_FrontedService,
 )
 class Predictor:
     """One model version per process."""
@@ -120,9 +130,6 @@ class Predictor:
     async def stop(self) -> None:
         """After the last request: write the rest of the prediction log."""
         await self._runtime.stop()
-
-
-Predictor.add_asgi_middleware(_RoutesWhenLoaded)  # type: ignore[attr-defined]  # the decorator returns a Service
 
 
 def _drain_before_exit(runtime: Runtime) -> None:
