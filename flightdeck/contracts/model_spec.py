@@ -126,7 +126,9 @@ class Gates(_Strict):
     confidence: float = pydantic.Field(gt=0.5, lt=1, description="Of every interval, two-sided.")
     bootstrap_rounds: int = pydantic.Field(ge=100, le=10_000)
     calibration_error: float = pydantic.Field(
-        gt=0, description="Largest expected calibration error (classification) or absolute bias (regression, unit)."
+        gt=0,
+        description="Largest expected calibration error as a share of the mean outcome (classification), or absolute "
+        "bias (regression, unit).",
     )
     slice_margin: float = pydantic.Field(gt=0, description="Largest loss in a slice against the champion.")
     slice_gap: float = pydantic.Field(gt=0, description="Fairness: largest gap between slices' mean calibration.")

@@ -111,13 +111,21 @@ def baseline(evidence: Evidence) -> GateResult:
 
 
 def calibration(evidence: Evidence) -> GateResult:
-    """The score means what it says: expected calibration error (or bias) within the margin."""
+    """The score means what it says: expected calibration error (or bias) within the margin.
+
+    The error of a probability counts as a share of the mean outcome: 0.05 is small where a third of the flights is late
+    and a third of the truth where a seventh is.
+    """
     spec, scored = evidence.spec, evidence.scored
     days = day_numbers(scored.day)[1]
     measure = calibration_of(spec.task, scored.label, scored.candidate, scored.day)
-    value = point(measure, days)
-    bounds = interval(value, measure.value(resample(days, spec.gates.bootstrap_rounds, 3)), spec.gates.confidence)
-    what = "calibration error" if spec.task is Task.CLASSIFICATION else f"bias ({spec.target.unit})"
+    scale = float(scored.label.mean()) if spec.task is Task.CLASSIFICATION else 1.0
+    if not scale > 0:
+        raise NotComputable("no positive outcome in the holdout")
+    value = point(measure, days) / scale
+    rounds = measure.value(resample(days, spec.gates.bootstrap_rounds, 3)) / scale
+    bounds = interval(value, rounds, spec.gates.confidence)
+    what = "calibration error / mean outcome" if spec.task is Task.CLASSIFICATION else f"bias ({spec.target.unit})"
     said = (
         f"{what} {value:.4f} [{bounds.low:.4f}, {bounds.high:.4f}], at most {spec.gates.calibration_error:g}; "
         f"mean score {scored.candidate.mean():.4f}, mean outcome {scored.label.mean():.4f}"
@@ -336,6 +344,18 @@ def no_future(evidence: Evidence) -> GateResult:
     )
 
 
+def no_truncation_effect(evidence: Evidence) -> GateResult:
+    """Features built without the data after a moment of the holdout equal those built with it."""
+    cut = evidence.truncated
+    if cut is None or (not cut.rows and not cut.leak):
+        return _result("leak_truncation", Verdict.HOLD, None, 0, "features were not built again without the future")
+    if cut.leak:
+        return _result("leak_truncation", Verdict.REJECT, 1, 0, f"a feature changes when the future goes: {cut.leak}")
+    return _result(
+        "leak_truncation", Verdict.PROMOTE, 0, 0, f"{cut.rows} feature rows are the same without the data after them"
+    )
+
+
 def signature(evidence: Evidence) -> GateResult:
     """Features, order and views are those of the feature service, and the graph takes as many inputs."""
     if evidence.service_features is None or evidence.service_views is None or evidence.model_inputs is None:
@@ -363,6 +383,7 @@ def signature(evidence: Evidence) -> GateResult:
 GATES: dict[str, Gate] = {
     "leak_metric": too_good,
     "leak_join": no_future,
+    "leak_truncation": no_truncation_effect,
     "signature": signature,
     "quality": quality,
     "baseline": baseline,

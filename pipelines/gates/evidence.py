@@ -50,6 +50,17 @@ class Rejoined:
 
 
 @dataclasses.dataclass(frozen=True)
+class Truncated:
+    """Feature rows built twice, with and without the data after a moment of the holdout.
+
+    leak: what changed when the future was taken away; empty when nothing did.
+    """
+
+    rows: int
+    leak: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Evidence:
     """All that the gates see."""
 
@@ -67,4 +78,5 @@ class Evidence:
     service_views: Sequence[str] | None
     manifest_views: Sequence[str]
     rejoined: Rejoined | None
+    truncated: Truncated | None
     problems: Mapping[str, str]  # what could not be measured -> why

@@ -16,7 +16,7 @@ from flightdeck.contracts.model_spec import ModelSpec
 from flightdeck.contracts.release import ModelRef
 from pipelines.gates.decisions import judge, run_gates, slice_table
 from pipelines.gates.evidence import Evidence
-from pipelines.gates.measure import Join, gather, store_join
+from pipelines.gates.measure import Join, Truncate, gather, store_join, store_truncation
 from pipelines.gates.metrics import (
     Floats,
     NotComputable,
@@ -51,7 +51,12 @@ class GateReport:
 
 
 def gate_candidate(
-    candidate: Candidate, champion: ModelRef | None, *, join: Join = store_join, log: bool = True
+    candidate: Candidate,
+    champion: ModelRef | None,
+    *,
+    join: Join = store_join,
+    truncate: Truncate = store_truncation,
+    log: bool = True,
 ) -> GateReport:
     """Judge a candidate against the champion (None: the very first model, the stated baseline decides).
 
@@ -62,7 +67,7 @@ def gate_candidate(
         RegistryUnavailable: MLflow does not answer (with `log`); nothing was decided.
     """
     registry = MlflowRegistry(candidate.tracking_uri) if log else None
-    evidence = gather(candidate, champion, join)
+    evidence = gather(candidate, champion, join, truncate)
     results = run_gates(evidence)
     decision = judge(results)
     card = card_of(candidate, evidence, results, decision.verdict, decision.reason)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +20,7 @@ from flightdeck.contracts.artefact import ONNX_FILE, ArtefactError, ModelManifes
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.model_spec import ModelSpec, Task
 from flightdeck.contracts.release import ModelRef
-from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored
+from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored, Truncated
 from pipelines.gates.metrics import separation
 from pipelines.registry.artefacts import opened
 from pipelines.registry.runtime import OnnxModel
@@ -25,6 +28,7 @@ from pipelines.training.candidate import BASELINE_SCORE, DAY, SKLEARN_SCORE, Can
 from pipelines.training.dataset import KNOWN_AT, TIME, filled, matrix
 
 Join = Callable[[StateLayout, str, pl.DataFrame], Any]  # (layout, feature service, entities) -> TrainingFrame
+Truncate = Callable[[Candidate], Truncated]
 REJOIN_ROWS = 2000
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROBE_TIMEOUT_S = 120
@@ -35,6 +39,40 @@ def store_join(layout: StateLayout, feature_service: str, entity: pl.DataFrame) 
     from pipelines.features.training_frame import training_frame
 
     return training_frame(layout, feature_service, entity)
+
+
+def store_truncation(candidate: Candidate) -> Truncated:
+    """Every view of the lake built with and without what came after the middle of the holdout.
+
+    It says something about the features, not about this candidate: the answer is kept for the same lake versions,
+    moment, views and feature code, so that candidates of one training share it.
+    """
+    from pipelines.data.lake import Lake
+    from pipelines.data.leakage import LeakError
+    from pipelines.features.truncation import assert_no_future
+    from pipelines.use_case import load_use_case
+
+    facts = candidate.facts
+    middle = facts.holdout_from + (facts.holdout_until - facts.holdout_from) / 2
+    lake, views = Lake(candidate.layout.lake), sorted(candidate.manifest().views)
+    asked = json.dumps([load_use_case().name, middle.isoformat(), views, lake.versions(), _feature_code()])
+    kept = candidate.layout.candidates / f"truncation-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+    if kept.is_file():
+        return Truncated(**json.loads(kept.read_text()))
+    try:
+        found = Truncated(sum(assert_no_future(load_use_case(), lake, middle, views=views).values()), "")
+    except LeakError as error:
+        found = Truncated(0, str(error))
+    draft = kept.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(dataclasses.asdict(found)))
+    draft.rename(kept)
+    return found
+
+
+def _feature_code() -> str:
+    """Digest of the code that makes features."""
+    files = sorted(path for part in ("feature_repo", "pipelines") for path in (REPOSITORY / part).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def scores(manifest: ModelManifest, onnx: Path, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
@@ -135,7 +173,9 @@ def separations(spec: ModelSpec, features: list[str], holdout: pl.DataFrame) -> 
     return {name: separation(holdout[name].cast(pl.Float32).to_numpy(), positive) for name in features}
 
 
-def gather(candidate: Candidate, champion: ModelRef | None, join: Join = store_join) -> Evidence:
+def gather(
+    candidate: Candidate, champion: ModelRef | None, join: Join = store_join, truncate: Truncate = store_truncation
+) -> Evidence:
     """Everything the gates see. What cannot be measured is None, with the reason in `problems`: the gate holds.
 
     Raises:
@@ -182,5 +222,6 @@ def gather(candidate: Candidate, champion: ModelRef | None, join: Join = store_j
         service_views=sorted({item.view for item in service.features if item.source == "stored"}) if service else None,
         manifest_views=sorted(manifest.views),
         rejoined=again[0] if again else None,
+        truncated=attempt("leak_truncation", lambda: truncate(candidate)),
         problems=problems,
     )

@@ -65,7 +65,7 @@ def split_rows(frame: pl.DataFrame, times: Window, label: str) -> tuple[pl.DataF
         if part.is_empty():
             raise TooLittleData(
                 f"no {name} rows with a known {label} in {times}; found {frame.height} rows from "
-                f"{frame[TIME].min()} to {frame[TIME].max()}; ingest more days or change split in the spec"
+                f"{frame[TIME].min()!s} to {frame[TIME].max()!s}; ingest more days or change split in the spec"
             )
     return train, holdout
 

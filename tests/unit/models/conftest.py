@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flightdeck.contracts.model_spec import ModelSpec, load_model_spec
-from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored
+from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored, Truncated
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -61,6 +61,7 @@ def evidence(spec: ModelSpec, scored: Scored) -> Callable[..., Evidence]:
             "service_views": ["weather"],
             "manifest_views": ["weather"],
             "rejoined": Rejoined(2000, {"a": 0, "b": 0}),
+            "truncated": Truncated(500, ""),
             "problems": {},
         }
         return Evidence(**{**whole, **outer})

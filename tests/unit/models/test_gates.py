@@ -12,7 +12,7 @@ from flightdeck.contracts.card import GateResult
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.model_spec import DirectionTest, ModelSpec
 from pipelines.gates.decisions import GATES, judge, run_gates
-from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored
+from pipelines.gates.evidence import Evidence, Footprint, Rejoined, Scored, Truncated
 
 Make = Callable[..., Evidence]
 
@@ -155,6 +155,14 @@ def test_a_join_that_could_not_be_repeated_holds(evidence: Make):
     assert by_gate(evidence(rejoined=Rejoined(0, {})))["leak_join"].verdict is Verdict.HOLD
 
 
+def test_a_feature_that_needs_the_future_is_rejected_and_an_unproven_one_holds(evidence: Make):
+    found = by_gate(evidence(truncated=Truncated(0, "weather: temp_f changes for EWR")))["leak_truncation"]
+    assert found.verdict is Verdict.REJECT
+    assert "temp_f" in found.reason
+    for nothing in (None, Truncated(0, "")):
+        assert by_gate(evidence(truncated=nothing))["leak_truncation"].verdict is Verdict.HOLD
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -199,7 +207,7 @@ def test_a_gate_with_an_unmeasured_number_never_promotes(evidence: Make, gate: s
     nothing = np.full(len(scored.label), np.nan)
     blank = evidence(
         candidate=nothing, sklearn=nothing, baseline=nothing, champion=nothing, footprint=None, rejoined=None,
-        service_features=None, separations={},
+        service_features=None, separations={}, truncated=None,
     )  # fmt: skip
     if gate == "directions":  # this spec states none: the one gate that asks for nothing here
         return
