@@ -34,14 +34,19 @@ def _layout(state: Path | None) -> StateLayout:
     return layout
 
 
-def _told(error: BaseException) -> int:
+def _told(layout: StateLayout, error: BaseException) -> int:
     """The words for an end that was not the plan; returns the exit code."""
+    import traceback
+
     from flightdeck.lab.session import is_full_disk
 
     if is_full_disk(error):
         print("\nflightdeck lab: the disk is full. Make room, then run it again: it starts afresh.", file=sys.stderr)
-    else:
-        print(f"\nflightdeck lab: {error}", file=sys.stderr)
+        return 1
+    trace = layout.logs / "error.log"
+    trace.parent.mkdir(parents=True, exist_ok=True)
+    trace.write_text("".join(traceback.format_exception(error)))
+    print(f"\nflightdeck lab: {error}\n(in full: {trace})", file=sys.stderr)
     return 1
 
 
@@ -191,7 +196,7 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
         print(f"flightdeck lab: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        return _told(error)
+        return _told(layout, error)
     console.print(f"report: {layout.reports / 'lab.html'}")
     return 0 if board.ok else 1
 

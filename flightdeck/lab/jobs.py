@@ -139,11 +139,12 @@ def train(request: TrainRequest, told: Path) -> None:
     seen = request.champion
     champion = ModelRef(name=seen.name, version=seen.version, sha256=seen.sha256) if seen else None
     times = window(request.until_utc, spec.split, load_use_case().time_zone)
-    tell(f"{spec.name}: join features as of prediction time")
     if request.joins:
+        tell(f"{spec.name}: join features as of prediction time")
         frame = joined_frame(spec, layout, times, request.until_utc)
         keep_frame(Path(request.frame), frame)
     else:
+        tell(f"{spec.name}: wait for the shared join")
         frame = shared_frame(Path(request.frame), layout, spec.feature_service)
         if frame is None:
             tell(f"{spec.name}: join features of its own")

@@ -64,8 +64,6 @@ class Story:
 
     def run(self) -> None:
         """All stages; the report is written last, and also when a stage before failed."""
-        from flightdeck.lab.report import write_report
-
         try:
             for name, work in (
                 ("start", self.start),
@@ -80,10 +78,16 @@ class Story:
                 ("compare releases", self.compare),
             ):
                 self._stage(name, work)
-        finally:
-            with self.board.stage("report") as stage:
-                path = write_report(self.layout, self.findings, self.board)
-                stage.figure(str(path))
+        except Exception:
+            self._stage("report", self.report)
+            raise
+        self._stage("report", self.report)
+
+    def report(self, stage: Stage) -> None:
+        """The page with pictures."""
+        from flightdeck.lab.report import write_report
+
+        stage.figure(str(write_report(self.layout, self.findings, self.board)))
 
     def _stage(self, name: str, work: Callable[[Stage], None]) -> None:
         with self.board.stage(name) as stage:
