@@ -41,7 +41,7 @@ class TrainOne(msgspec.Struct, frozen=True):
     sample_rows: int | None = None
 
 
-class TrainRequest(msgspec.Struct, frozen=True, tag="train"):
+class TrainRequest(msgspec.Struct, frozen=True):
     """Candidates of one spec, trained as of `until_utc` and judged against `champion`.
 
     Args:
@@ -58,6 +58,12 @@ class TrainRequest(msgspec.Struct, frozen=True, tag="train"):
     joins: bool
     champion: ModelSeen | None = None
     months: bool = False
+
+
+class TrainBatch(msgspec.Struct, frozen=True, tag="batch"):
+    """Several train requests, one after the other, in one process."""
+
+    requests: list[TrainRequest]
 
 
 class WorldRequest(msgspec.Struct, frozen=True, tag="world"):
@@ -84,8 +90,9 @@ class Trained(msgspec.Struct, frozen=True):
 
 
 class MonthQuality(msgspec.Struct, frozen=True):
-    """Metric of one model in one month of prediction times; `seen` when the model was trained on some of it."""
+    """Metric of one version in one month of prediction times; `seen` when it was trained on some of it."""
 
+    model: str
     month: str
     version: str
     metric: float
@@ -94,7 +101,7 @@ class MonthQuality(msgspec.Struct, frozen=True):
 
 
 class TrainResult(msgspec.Struct):
-    """What became of a TrainRequest; `step` tells what it does while it runs."""
+    """What became of a TrainBatch; `step` tells what it does while it runs."""
 
     trained: list[Trained] = msgspec.field(default_factory=list)
     months: list[MonthQuality] = msgspec.field(default_factory=list)
@@ -119,7 +126,7 @@ def read_train_result(request: Path) -> TrainResult:
     return msgspec.json.decode(path.read_bytes(), type=TrainResult) if path.is_file() else TrainResult()
 
 
-def train(request: TrainRequest, told: Path) -> None:
+def train(request: TrainRequest, result: TrainResult, told: Path) -> None:
     """Train, gate and register each candidate; the join is made once for all."""
     from flightdeck.contracts.model_spec import load_model_spec
     from flightdeck.contracts.release import ModelRef
@@ -129,7 +136,7 @@ def train(request: TrainRequest, told: Path) -> None:
     from pipelines.training.train import joined_frame, train_candidate
     from pipelines.use_case import load_use_case
 
-    layout, result = StateLayout.from_env(), TrainResult()
+    layout = StateLayout.from_env()
 
     def tell(step: str) -> None:
         result.step = step
@@ -264,7 +271,7 @@ def by_month(
         assert isinstance(first, dt.datetime)
         found.append(
             MonthQuality(
-                f"{first:%Y}-{month:02d}", version, float(point(measure, day_numbers(day)[1])), part.height,
+                spec.name, f"{first:%Y}-{month:02d}", version, float(point(measure, day_numbers(day)[1])), part.height,
                 first < trained_until,
             )
         )  # fmt: skip
@@ -288,10 +295,12 @@ def world(request: WorldRequest, told: Path) -> None:
 
 def main(path: Path) -> int:
     """Run the request in `path`."""
-    request = msgspec.json.decode(path.read_bytes(), type=TrainRequest | WorldRequest)
+    request = msgspec.json.decode(path.read_bytes(), type=TrainBatch | WorldRequest)
     told = result_path(path)
-    if isinstance(request, TrainRequest):
-        train(request, told)
+    if isinstance(request, TrainBatch):
+        result = TrainResult()
+        for part in request.requests:
+            train(part, result, told)
     else:
         world(request, told)
     return 0

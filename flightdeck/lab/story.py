@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab import session
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.jobs import ModelSeen, TrainOne, TrainRequest, WorldRequest, read_train_result
+from flightdeck.lab.jobs import ModelSeen, TrainBatch, Trained, TrainOne, TrainRequest, WorldRequest, read_train_result
 from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.serving import Serving
 from flightdeck.lab.stack import CHECKOUT, STORES, Stack
 
 if TYPE_CHECKING:
+    from flightdeck.contracts.card import ModelCard
     from pipelines.data.ingest import DayResult
 
 SPECS = CHECKOUT / "specs"
@@ -27,6 +29,7 @@ CANDIDATE = "candidate"  # the note of the honest one
 POISONED = dt.date(2013, 3, 12)
 REAL_BAD_DAYS = 1  # the source itself has one: a wind of 1,048 mph in the weather of 2013-02-12
 FIRST_DAY, REPLAY_FROM, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 7, 1), dt.date(2013, 9, 30)
+STANDS = dt.datetime(2013, 9, 30, 16, tzinfo=dt.UTC)  # where the clock stops in the end: noon in New York
 REPLAY_DAYS, REPLAY_SECONDS = 31, 72.0
 HOLDOUT_AUC = 0.73
 DRILL_ROWS = 40_000  # a planted fault shows on the newest rows as well as on all
@@ -121,9 +124,16 @@ class Story:
 
     def ingest_second(self, stage: Stage) -> None:
         """July to September: what the replay showed has matured, and the world went on."""
+        from pipelines.features.materialize import materialize
+
         self._ingest(stage, REPLAY_FROM, LAST_DAY)
         self._build(stage, REPLAY_FROM, LAST_DAY)
         self._late_by_month()
+        stage.tell("bring the online store up to date")
+        written = materialize(self.layout, STANDS)
+        self.serving.set_clock(ReplayClock(STANDS, time.time(), 0.0))
+        session.write_mark(self.layout, clock_stands=STANDS.isoformat())
+        stage.figure(f"{sum(item.rows for item in written):,} rows online; the clock stands at {STANDS:%d %b %H:%M}Z")
 
     def features_first(self, stage: Stage) -> None:
         """Feature tables, Feast's registry, the online store, and the proof that what is served is what was built."""
@@ -154,10 +164,9 @@ class Story:
         until = self.use_case.day_start_utc(REPLAY_FROM)
         self.supervisor.wait(["mlflow"], 120)
         first = [TrainOne("first champion", trials=self.trials)]
-        self._jobs_train("train", until, {LATE: first, DELAY: first}, {})
-        self._wait_jobs(stage, {LATE: f"train-{LATE}", DELAY: f"train-{DELAY}"})
-        for model in (LATE, DELAY):
-            self._promoted(stage, model, f"train-{model}")
+        self._wait_training(stage, self._start_training("train", until, [[(LATE, first)], [(DELAY, first)]], {}))
+        for trained, made in self.findings.trained:
+            self._promote(stage, trained, made)
         card = self.findings.card(LATE)
         auc = card.metrics["auc"].value if card and "auc" in card.metrics else None
         stage.expect(auc is not None and auc >= HOLDOUT_AUC, f"holdout AUC {auc}, expected {HOLDOUT_AUC} at least")
@@ -173,22 +182,18 @@ class Story:
     def replay(self, stage: Stage) -> None:
         """July's flights."""
         self.serving.replay(stage, self.use_case, REPLAY_FROM, self.replay_days, REPLAY_SECONDS)
-        assert self.findings.replayed
-        session.write_mark(self.layout, clock_stands=self.findings.replayed[1].isoformat())
 
     def retrain(self, stage: Stage) -> None:
         """The next `late` against the champion; one with a planted leak and a plainly worse one; the next `delay`."""
         until = self.use_case.day_start_utc(LAST_DAY + dt.timedelta(days=1))
         champions = {model: self._champion(model) for model in (LATE, DELAY)}
-        honest = TrainOne(CANDIDATE, trials=self.trials)
+        honest = [TrainOne(CANDIDATE, trials=self.trials)]
         drills = [
             TrainOne("planted leak", "leak", trials=0, sample_rows=DRILL_ROWS),
             TrainOne("plainly worse", "worse", trials=0, sample_rows=DRILL_ROWS),
         ]
-        self._jobs_train("retrain", until, {LATE: [honest, *drills], DELAY: [honest]}, champions, months=True)
-        self._wait_jobs(stage, {LATE: f"retrain-{LATE}", DELAY: f"retrain-{DELAY}"})
-        for model in (LATE, DELAY):
-            self._collect(stage, model, f"retrain-{model}")
+        jobs = [[(LATE, honest)], [(DELAY, honest), (LATE, drills)]]
+        self._wait_training(stage, self._start_training("retrain", until, jobs, champions, months=True))
         for trained, _ in self.findings.trained:
             if trained.drill:
                 stage.expect(trained.verdict == "REJECT", f"the gates let the drill {trained.note!r} pass")
@@ -231,7 +236,8 @@ class Story:
         for result in ingest_days(self.use_case, self.lake, self.layout.quarantine, first, last, faults=faults):
             begun.append(result)
             rows += result.written
-            seen.add(result.day)
+            if not self.use_case.table(result.table).static:
+                seen.add(result.day)
             stage.tell(f"{result.day}  {rows:,} rows, {rows / max(stage.seconds, 0.1):,.0f}/s", len(seen), days)
             self.board.tick(stage)
         self.findings.days += begun
@@ -247,7 +253,7 @@ class Story:
             self.board.tick(stage)
             self.findings.view_rows[done.view] = self.findings.view_rows.get(done.view, 0) + done.rows
 
-        stage.tell("build feature tables")
+        stage.tell("build feature tables", 0, None)
         start, end = self.use_case.day_start_utc(first), self.use_case.day_start_utc(last + dt.timedelta(days=1))
         built = build_features(self.use_case, self.lake, start, end, progress=told)
         stage.tell("export")
@@ -271,56 +277,66 @@ class Story:
         request = WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed"))
         self.stack.start_job("world", request)
 
-    def _jobs_train(
-        self, name: str, until: dt.datetime, candidates: dict[str, list[TrainOne]],
+    def _start_training(
+        self, name: str, until: dt.datetime, jobs: list[list[tuple[str, list[TrainOne]]]],
         champions: dict[str, ModelSeen | None], *, months: bool = False,
-    ) -> None:  # fmt: skip
-        """A training job per model, side by side; the first one makes the join that all share."""
+    ) -> list[str]:  # fmt: skip
+        """Two processes side by side, since there are two cores; the first one makes the join that all share."""
         frame = self.layout.run / "jobs" / f"{name}.parquet"
         for path in (frame, frame.with_suffix(".json")):
             path.unlink(missing_ok=True)
-        for model, wanted in candidates.items():
-            request = TrainRequest(
-                spec=str(SPECS / f"{model}.yaml"), until_utc=until, tracking_uri=self.tracking_uri, candidates=wanted,
-                frame=str(frame), joins=model == next(iter(candidates)), champion=champions.get(model), months=months,
-            )  # fmt: skip
-            # Two trainings share two cores: threads of one would only wait for the other's.
-            self.stack.start_job(f"{name}-{model}", request, OMP_NUM_THREADS="1")
+        names = []
+        for number, parts in enumerate(jobs, start=1):
+            requests = [
+                TrainRequest(
+                    spec=str(SPECS / f"{model}.yaml"), until_utc=until, tracking_uri=self.tracking_uri,
+                    candidates=candidates, frame=str(frame), joins=number == 1, champion=champions.get(model),
+                    months=months,
+                )
+                for model, candidates in parts
+            ]  # fmt: skip
+            names.append(f"{name}-{number}")
+            # One thread each: more would only wait for the other process's.
+            self.stack.start_job(names[-1], TrainBatch(requests), OMP_NUM_THREADS="1")
+        return names
 
-    def _wait_jobs(self, stage: Stage, jobs: dict[str, str], timeout_s: float = 600) -> None:
+    def _wait_training(self, stage: Stage, jobs: list[str], timeout_s: float = 900) -> None:
+        """Until all are done; then their candidates are collected, models in the order of the specs."""
         deadline = stage.seconds + timeout_s
-        while any(self.supervisor.running(job) for job in jobs.values()) and stage.seconds < deadline:
-            steps = {model: read_train_result(self.stack.job_request(job)).step for model, job in jobs.items()}
-            stage.tell("  |  ".join(f"{model}: {step.removeprefix(f'{model}: ')}" for model, step in steps.items()))
+        while any(self.supervisor.running(job) for job in jobs) and stage.seconds < deadline:
+            steps = [read_train_result(self.stack.job_request(job)).step for job in jobs]
+            stage.tell("  |  ".join(steps))
             self.board.tick(stage)
             time.sleep(0.2)
-        for job in jobs.values():
+        for job in jobs:
             self.supervisor.join(job, 1)
+        results = [read_train_result(self.stack.job_request(job)) for job in jobs]
+        for result in results:
+            for point in result.months:
+                self.findings.months.setdefault(point.model, []).append(point)
+        for trained in sorted((item for result in results for item in result.trained), key=_honest_first):
+            self._collect(stage, trained)
 
-    def _collect(self, stage: Stage, model: str, job: str) -> None:
+    def _collect(self, stage: Stage, trained: Trained) -> None:
         from flightdeck.contracts.card import SignedCard
 
-        result = read_train_result(self.stack.job_request(job))
-        self.findings.months.setdefault(model, []).extend(result.months)
-        for trained in result.trained:
-            path = self.layout.candidates / trained.run_id / "card.json"
-            card = SignedCard.model_validate_json(path.read_text()).card
-            self.findings.trained.append((trained, card))
-            shown = ", ".join(
-                f"{name} {item.value:.3f}" for name, item in card.metrics.items()
-                if item.value is not None and name in {"auc", "rmse"}
-            )  # fmt: skip
-            stage.figure(
-                f"{model} v{trained.version} ({trained.note}): {trained.verdict}, {shown}, trained in "
-                f"{trained.train_s:.0f} s, gated in {trained.gate_s:.0f} s"
-                + ("" if trained.verdict == "PROMOTE" else f": {shortened(trained.reason)}")
-            )
+        path = self.layout.candidates / trained.run_id / "card.json"
+        card = SignedCard.model_validate_json(path.read_text()).card
+        self.findings.trained.append((trained, card))
+        shown = ", ".join(
+            f"{name} {item.value:.3f}" for name, item in card.metrics.items()
+            if item.value is not None and name in {"auc", "rmse"}
+        )  # fmt: skip
+        stage.figure(
+            f"{card.model} v{trained.version} ({trained.note}): {trained.verdict}, {shown}, trained in "
+            f"{trained.train_s:.0f} s, gated in {trained.gate_s:.0f} s"
+            + ("" if trained.verdict == "PROMOTE" else f": {shortened(trained.reason)}")
+        )
 
-    def _promoted(self, stage: Stage, model: str, job: str) -> None:
+    def _promote(self, stage: Stage, trained: Trained, card: ModelCard) -> None:
         from pipelines.registry.versions import promote
 
-        self._collect(stage, model, job)
-        trained, card = self.findings.trained[-1]
+        model = card.model
         if not stage.expect(trained.verdict == "PROMOTE", f"{model}: {trained.verdict}: {trained.reason}"):
             raise StoryEnds(f"{model} v{trained.version} may not serve: {trained.verdict}: {trained.reason}")
         ref = ModelRef(name=model, version=trained.version, sha256=trained.sha256)
@@ -336,6 +352,10 @@ class Story:
 
         found = load_champion(model, tracking_uri=self.tracking_uri)
         return ModelSeen(found.name, found.version, found.sha256) if found else None
+
+
+def _honest_first(trained: Trained) -> tuple[bool, int]:
+    return bool(trained.drill), int(trained.version)
 
 
 def shortened(reason: str, characters: int = 240) -> str:

@@ -241,7 +241,7 @@ class Supervisor:
     def note(self, name: str, what: str) -> None:
         """Append one event to run/events.jsonl; the report tells deaths and restarts from it."""
         line = json.dumps({"at": dt.datetime.now(dt.UTC).isoformat(), "process": name, "event": what})
-        with (self.run / EVENTS).open("a") as out:
+        with contextlib.suppress(OSError), (self.run / EVENTS).open("a") as out:  # a full disk must not end the watch
             out.write(line + "\n")
 
     def _spawn(self, child: _Child) -> None:
@@ -268,7 +268,8 @@ class Supervisor:
                 for child in self._children.values()
                 if child.popen is not None and child.popen.poll() is None
             ]
-        write_records(self.run / RECORDS, [record for record in records if record.started is not None])
+        with contextlib.suppress(OSError):
+            write_records(self.run / RECORDS, [record for record in records if record.started is not None])
 
     def _watch(self) -> None:
         """Deaths and due restarts, ten times a second."""
@@ -279,7 +280,8 @@ class Supervisor:
                     self._look_at(child)
             looks += 1
             if looks % 100 == 0:
-                self._shorten_logs()
+                with contextlib.suppress(OSError):
+                    self._shorten_logs()
 
     def _look_at(self, child: _Child) -> None:
         now = time.monotonic()

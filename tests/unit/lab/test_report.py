@@ -70,7 +70,11 @@ def findings() -> Findings:
         (Trained("r2", "2", SHA, "REJECT", "no <script>", "planted leak", "leak", 1.0, 1.0), card("2", Verdict.REJECT)),
     ]
     found.months = {
-        "late": [MonthQuality(f"2013-0{month}", version, 0.7, 10, month < 6) for month in (5, 6, 7) for version in "12"]
+        "late": [
+            MonthQuality("late", f"2013-0{month}", version, 0.7, 10, month < 6)
+            for month in (5, 6, 7)
+            for version in "12"
+        ]
     }
     found.speed, found.replayed, found.pace = 40_000.0, (T0, T0 + dt.timedelta(days=2)), "measured 900 answers/s"
     found.outcomes = [
