@@ -85,6 +85,10 @@ class Estimator(_Strict):
 
     kind: Literal["hist_gradient_boosting"] = "hist_gradient_boosting"
     params: dict[str, float | int | str | bool | None] = pydantic.Field(default_factory=dict)
+    ignore: list[str] = pydantic.Field(
+        default_factory=list,
+        description="Features of the service that this model must not learn from: constant while it is trained.",
+    )
 
 
 class Search(_Strict):

@@ -24,6 +24,7 @@ from pipelines.training.dataset import (
     TooLittleData,
     Window,
     baseline_scores,
+    blinded,
     digest,
     filled,
     matrix,
@@ -101,7 +102,7 @@ def build(
     if spec.task is Task.CLASSIFICATION and not 0 < target.mean() < 1:
         raise TooLittleData(f"all {len(target)} training labels are {target[0]:g}; a classification needs both classes")
     defaults = medians(raw, names)
-    values = filled(raw, defaults)
+    values = blinded(filled(raw, defaults), defaults, names, spec.estimator.ignore)
     train_sha256 = digest(values, target)
 
     params, run_trials = dict(spec.estimator.params), 0

@@ -124,6 +124,24 @@ def baseline_scores(train: pl.DataFrame, rows: pl.DataFrame, label: str, baselin
     return joined["_score"].fill_null(mean).to_numpy()
 
 
+def blinded(
+    values: npt.NDArray[np.float32], defaults: npt.NDArray[np.float32], features: Sequence[str], ignore: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """The training values with the ignored features constant: no tree can split on them, so serving needs no rule.
+
+    Raises:
+        ValueError: an ignored name is not a feature.
+    """
+    unknown = [name for name in ignore if name not in features]
+    if unknown:
+        raise ValueError(f"estimator.ignore names {', '.join(unknown)}; the features are: {', '.join(features)}")
+    blind = values.copy()
+    for name in ignore:
+        column = list(features).index(name)
+        blind[:, column] = defaults[column]
+    return blind
+
+
 def digest(*arrays: npt.NDArray[Any]) -> str:
     """sha256 of the arrays' shapes, types and bytes, in order."""
     state = hashlib.sha256()

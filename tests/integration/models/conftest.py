@@ -127,6 +127,7 @@ def spec() -> ModelSpec:
             "space": {"max_leaf_nodes": {"kind": "int", "low": 5, "high": 15}},
         },
     }
+    content["estimator"]["ignore"] = []
     content["estimator"]["params"] |= {"min_samples_leaf": 50, "max_iter": 60, "max_features": 1.0}
     content["gates"] |= {"bootstrap_rounds": 200, "slice_margin": 0.1}
     return ModelSpec.model_validate(content)

@@ -93,7 +93,7 @@ def test_the_run_tells_what_it_was_made_from(
     assert {"flightdeck.git_commit", "flightdeck.lock_sha256", "flightdeck.spec_sha256"} <= set(run.data.tags)
     assert run.data.metrics["holdout.auc"] == pytest.approx(first[0].metrics["auc"])
     named = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
-    assert named["trips"] == "7"
+    assert named["trips"] == "version 7"
     assert first[0].facts.digests.holdout_sha256.startswith(named["holdout"])
     files = {
         item.path for folder in ("", "artefact", "plots") for item in client.list_artifacts(run.info.run_id, folder)

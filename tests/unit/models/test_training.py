@@ -17,6 +17,7 @@ from pipelines.registry.runtime import OnnxModel
 from pipelines.training.dataset import (
     TooLittleData,
     baseline_scores,
+    blinded,
     filled,
     matrix,
     medians,
@@ -94,6 +95,18 @@ def test_a_feature_that_is_absent_infinite_or_always_empty_is_named():
         matrix(pl.DataFrame({"a": [float("inf")]}), ["a"])
     with pytest.raises(ValueError, match="no training row has a value of a"):
         medians(np.array([[np.nan]], dtype=np.float32), ["a"])
+
+
+def test_an_ignored_feature_cannot_move_the_score_and_must_exist(noisy):
+    values, target = np.nan_to_num(noisy[0]), noisy[1]
+    names, defaults = list("abcde"), medians(values, list("abcde"))
+    blind = blinded(values, defaults, names, ["a"])
+    model = fit(Task.CLASSIFICATION, {"max_iter": 5}, blind, target).estimator
+    moved = values.copy()
+    moved[:, 0] += 3
+    assert np.array_equal(predict(Task.CLASSIFICATION, model, values), predict(Task.CLASSIFICATION, model, moved))
+    with pytest.raises(ValueError, match="names z"):
+        blinded(values, defaults, names, ["z"])
 
 
 def test_the_baseline_is_the_group_mean_drawn_to_the_overall_mean():
