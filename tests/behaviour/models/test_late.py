@@ -69,7 +69,7 @@ def test_a_row_gets_the_same_score_alone_as_among_others_in_any_order(world):
     assert alone == pytest.approx(together, abs=1e-7)
 
 
-@pytest.mark.parametrize("feature", ["late_dep_share_3h", "late_dep_share_1h", "precip_in"])
+@pytest.mark.parametrize("feature", ["late_dep_share_3h", "late_dep_share_1h"])
 def test_worse_conditions_at_the_origin_raise_the_mean_score(world, feature: str):
     vectors = world.vectors(world.month(7))
     worse = vectors.copy()
