@@ -62,7 +62,7 @@ class Assembled:
     """One row, ready to score.
 
     Args:
-        vector: shape (n_features,), in the manifest's order; NaN means "not known", as in training.
+        vector: shape (n_features,), in the manifest's order; what is not known has the training median, as in training.
         ages_s: age of each stored view's values at the time asked, None when the store had none.
         action: the strongest policy among the views that have a problem; None when there is no problem.
     """
@@ -131,9 +131,9 @@ def assemble(
 ) -> Assembled:
     """Put one row together and say what is wrong with it.
 
-    A view is used whole or not at all: values of one event time belong together. A stored null is no problem (the model
-    has seen nulls in training); a field that is not there is. An event time ahead of the clock by more than the
-    tolerance is refused like a stale one: it is either a broken clock or a leak.
+    A view is used whole or not at all: values of one event time belong together. A stored null is no problem and gets
+    the default: training put the same median in its place. A field that is not there is a problem. An event time ahead
+    of the clock by more than the tolerance is refused like a stale one: it is either a broken clock or a leak.
 
     Args:
         stored: per view, None for an entity the store does not know; None itself when the store did not answer.
@@ -142,7 +142,9 @@ def assemble(
     """
     vector = list(plan.defaults)
     for column, name in plan.on_demand:
-        vector[column] = on_demand[name]
+        value = on_demand[name]
+        if value == value:  # NaN is not known: the default stays
+            vector[column] = value
     ages: dict[str, float | None] = {}
     problems: list[Problem] = []
     action: OnMissing | None = None
@@ -164,12 +166,20 @@ def assemble(
             problem = Problem(view.name, "future", f"{view.name}: {-age:.0f} s in the future")
         if problem is None and found is not None:
             for column, value in zip(view.columns, found.values, strict=True):
-                vector[column] = NAN if value is None else value
+                if value is not None and value == value:  # NaN, a stored null: the default stays
+                    vector[column] = value
         elif problem is not None:
             problems.append(problem)
             if action is None or _STRENGTH[view.on_missing] > _STRENGTH[action]:
                 action = view.on_missing
     return Assembled(vector, ages, problems, action)
+
+
+def known(vector: Sequence[float | None], defaults: Sequence[float]) -> Sequence[float | None]:
+    """A caller's vector, shape (n_features,), with the training medians where it has null, as in training."""
+    if None not in vector:
+        return vector
+    return [default if value is None else value for value, default in zip(vector, defaults, strict=True)]
 
 
 def horizon_reason(*, now_s: float, due_s: float, horizon_min: int, tolerance_min: float) -> str | None:

@@ -82,7 +82,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
             "/v1/score": {
                 "post": _post(
                     summary="Score full feature vectors",
-                    text="No lookup; null is a value that is not known, as in training.",
+                    text="No lookup; null is a value that is not known and gets the training median, as in training.",
                     body="ScoreRequest",
                     example={"rows": [vector]},
                     answer="ScoreResponse",

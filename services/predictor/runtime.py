@@ -210,12 +210,13 @@ class Runtime:
     async def score(
         self, vectors: list[tuple[float | None, ...]], request_id: str, started_s: float
     ) -> list[schema.Score]:
-        """Scores of full vectors, without the store.
+        """Scores of full vectors, without the store; null gets the training median.
 
         Raises:
             ApiError: 422 when the model has no finite score for a row.
         """
-        scores = await self._score(vectors)
+        filled = [features.known(vector, self.plan.defaults) for vector in vectors]
+        scores = await self._score(filled)
         now_s = self.clock.now_s()
         latency_us = int((time.perf_counter() - started_s) * 1e6)
         answers = []
@@ -229,7 +230,7 @@ class Runtime:
                 row=at,
                 entity_id="",
                 now_s=now_s,
-                vector=vectors[at],
+                vector=filled[at],
                 score=score,
                 decision=decision,
                 degraded=[],
@@ -259,7 +260,6 @@ class Runtime:
         latency_us: int,
     ) -> None:
         info = self.info
-        values = [None if value is None or math.isnan(value) else value for value in vector]
         self.log.append(
             PredictionRecord(
                 request_id=request_id,
@@ -270,7 +270,7 @@ class Runtime:
                 version=info.version,
                 sha256=info.sha256,
                 feature_service=self.manifest.feature_service,
-                features=values,
+                features=list(vector),
                 feature_hash=feature_hash(vector),
                 score=score,
                 decision=decision or "",

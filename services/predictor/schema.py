@@ -80,7 +80,7 @@ def body_type(row: type[Any], name: str, max_rows: int) -> type[Any]:
 def score_row_type(features: Sequence[str]) -> tuple[type[Any], Callable[[Any], tuple[float | None, ...]]]:
     """A row with exactly these features, and a function that gives its vector in their order.
 
-    A null is "not known", as in training; a number must fit float32.
+    A null is "not known" and gets the training median; a number must fit float32.
     """
     number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] | None
     fields = [f"f{at}" for at in range(len(features))]

@@ -71,10 +71,15 @@ def test_an_age_at_the_very_limit_is_still_accepted(age_s):
     assert put_together(FRESH | {"history": StoredValues((1.0, 2.0), NOW_S - age_s)}).problems == []
 
 
-def test_a_stored_null_is_not_known_as_in_training_and_no_problem():
-    one = put_together(FRESH | {"weather": StoredValues((math.nan,), NOW_S)})
-    assert math.isnan(one.vector[3])
+def test_a_stored_null_gets_the_training_median_as_in_training_and_is_no_problem():
+    one = put_together(FRESH | {"history": StoredValues((math.nan, 2.0), NOW_S)})
+    assert one.vector == [7.0, 10.0, 2.0, 3.0]
     assert one.problems == []
+
+
+def test_an_on_demand_value_that_is_not_known_gets_the_training_median_too():
+    one = assemble(plan(), {"minute": math.nan}, FRESH, now_s=NOW_S, future_tolerance_s=60.0)
+    assert one.vector == [0.5, 1.0, 2.0, 3.0]
 
 
 def test_an_unreachable_store_degrades_every_view_with_the_stores_own_words():
