@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flightdeck.contracts.card import ModelCard
 from flightdeck.contracts.release import Release
-from flightdeck.lab.jobs import MonthQuality, Trained
+from flightdeck.lab.requests import MonthQuality, Trained
 from flightdeck.lab.streamer import StreamProgress
 from flightdeck.lab.users import Outcome
 

@@ -1,12 +1,8 @@
-"""Entry point: the heavy steps that the lab runs beside others, each in a process of its own.
-
-`python -m flightdeck.lab.jobs <request.json>`: the request names the job; its result is written beside it.
-"""
+"""The heavy work of the story: trainings with their gates, and the preparation of a replay. Run by worker.py."""
 
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flightdeck.contracts.layout import StateLayout
+from flightdeck.lab.requests import MonthQuality, Trained, TrainRequest, TrainResult, WorldRequest, WorldResult
 from flightdeck.lab.users import write_atomically
 
 if TYPE_CHECKING:
@@ -22,108 +19,6 @@ if TYPE_CHECKING:
 
     from pipelines.features.training_frame import TrainingFrame
     from pipelines.training.candidate import Candidate
-
-
-class ModelSeen(msgspec.Struct, frozen=True):
-    """A registered version by content, as contracts.release.ModelRef."""
-
-    name: str
-    version: str
-    sha256: str
-
-
-class TrainOne(msgspec.Struct, frozen=True):
-    """One candidate to make. drill: "" for an honest one, `leak` or `worse` for one that the gates must refuse."""
-
-    note: str
-    drill: str = ""
-    trials: int | None = None
-    sample_rows: int | None = None
-
-
-class TrainRequest(msgspec.Struct, frozen=True):
-    """Candidates of one spec, trained as of `until_utc` and judged against `champion`.
-
-    Args:
-        frame: a file for the joined training frame. Models whose services list the same features share one join: the
-            request with `joins` makes it, the others wait for it.
-        months: measure the honest candidate and the champion in each month of the frame.
-    """
-
-    spec: str
-    until_utc: dt.datetime
-    tracking_uri: str
-    candidates: list[TrainOne]
-    frame: str
-    joins: bool
-    champion: ModelSeen | None = None
-    months: bool = False
-
-
-class TrainBatch(msgspec.Struct, frozen=True, tag="batch"):
-    """Several train requests, one after the other, in one process."""
-
-    requests: list[TrainRequest]
-
-
-class WorldRequest(msgspec.Struct, frozen=True, tag="world"):
-    """Requests and feature rows of a replay; see world.py."""
-
-    from_utc: dt.datetime
-    until_utc: dt.datetime
-    arrivals: str
-    feed: str
-
-
-class Trained(msgspec.Struct, frozen=True):
-    """What became of one candidate; its card is in candidates/<run_id>/card.json."""
-
-    run_id: str
-    version: str
-    sha256: str
-    verdict: str
-    reason: str
-    note: str
-    drill: str
-    train_s: float
-    gate_s: float
-
-
-class MonthQuality(msgspec.Struct, frozen=True):
-    """Metric of one version in one month of prediction times; `seen` when it was trained on some of it."""
-
-    model: str
-    month: str
-    version: str
-    metric: float
-    rows: int
-    seen: bool
-
-
-class TrainResult(msgspec.Struct):
-    """What became of a TrainBatch; `step` tells what it does while it runs."""
-
-    trained: list[Trained] = msgspec.field(default_factory=list)
-    months: list[MonthQuality] = msgspec.field(default_factory=list)
-    step: str = "starting"
-
-
-class WorldResult(msgspec.Struct, frozen=True):
-    """What became of a WorldRequest."""
-
-    requests: int
-    rows: int
-
-
-def result_path(request: Path) -> Path:
-    """Where the result of a request is written."""
-    return request.with_suffix(".result.json")
-
-
-def read_train_result(request: Path) -> TrainResult:
-    """The (growing) result of a train request; empty while there is none."""
-    path = result_path(request)
-    return msgspec.json.decode(path.read_bytes(), type=TrainResult) if path.is_file() else TrainResult()
 
 
 def train(request: TrainRequest, result: TrainResult, told: Path) -> None:
@@ -291,20 +186,3 @@ def world(request: WorldRequest, told: Path) -> None:
     content = feed(load_use_case(), lake, request.from_utc, request.until_utc)
     write_feed(Path(request.feed), content)
     write_atomically(told, WorldResult(len(asked), sum(map(len, content.batch.values()))))
-
-
-def main(path: Path) -> int:
-    """Run the request in `path`."""
-    request = msgspec.json.decode(path.read_bytes(), type=TrainBatch | WorldRequest)
-    told = result_path(path)
-    if isinstance(request, TrainBatch):
-        result = TrainResult()
-        for part in request.requests:
-            train(part, result, told)
-    else:
-        world(request, told)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

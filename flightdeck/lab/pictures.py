@@ -27,13 +27,13 @@ matplotlib.use("Agg")
 INK, FAINT, PAPER, A, B, BAD = "#101010", "#a0a0a1", "#fefefe", "#1f5fa9", "#c8641f", "#c02f2f"
 VARIABLES = {INK: "--ink", FAINT: "--faint", A: "--a", B: "--b", BAD: "--bad", PAPER: "--card"}
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.5,
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
     "axes.edgecolor": FAINT, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.grid": True, "grid.color": FAINT, "grid.alpha": 0.25, "axes.axisbelow": True,
     "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
-WIDE, HALF = (8.2, 2.5), (4.0, 3.1)
+WIDE, HALF = (11.0, 2.9), (5.6, 3.3)  # inches; the page shows them at about 1.3 times that
 
 
 def all_pictures(findings: Findings) -> dict[str, str]:
@@ -89,9 +89,10 @@ def _axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
 
 
 def _date_axis(axes: Axes, fmt: str = "%d %b") -> None:
-    from matplotlib.dates import AutoDateLocator, DateFormatter
+    from matplotlib.dates import AutoDateLocator, DateFormatter, DayLocator
 
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=4, maxticks=9))
+    days = axes.get_xlim()[1] - axes.get_xlim()[0]
+    axes.xaxis.set_major_locator(DayLocator() if days < 9 else AutoDateLocator(minticks=4, maxticks=9))
     axes.xaxis.set_major_formatter(DateFormatter(fmt))
 
 
@@ -108,7 +109,7 @@ def rows_per_day(findings: Findings) -> Figure | None:
     for day in bad:
         axes.annotate(
             f"{day.day:%d %b}: quarantined", (day.day, day.delivered), xytext=(6, 6), textcoords="offset points",
-            color=BAD, fontsize=8.5,
+            color=BAD, fontsize=9,
         )  # fmt: skip
     axes.set_ylabel("flights a day")
     axes.set_ylim(0, max(max(day.written, day.delivered) for day in days) * 1.16)
@@ -130,7 +131,7 @@ def late_share(findings: Findings) -> Figure | None:
     shares = [share for _, share, _ in findings.monthly_late]
     axes.bar(labels, shares, color=A, width=0.7)
     for at, share in enumerate(shares):
-        axes.annotate(f"{share:.0%}", (at, share), ha="center", xytext=(0, 3), textcoords="offset points", fontsize=8.5)
+        axes.annotate(f"{share:.0%}", (at, share), ha="center", xytext=(0, 3), textcoords="offset points", fontsize=9)
     axes.set_ylabel("late share")
     axes.set_ylim(0, max(shares) * 1.18)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -200,7 +201,7 @@ def months(findings: Findings, model: str, unit: str) -> Figure | None:
     ticks = sorted({int(point.month[-2:]) for point in points})
     axes.set_xticks(ticks, [dt.date(2013, month, 1).strftime("%b") for month in ticks])
     axes.set_ylabel(unit)
-    axes.legend(loc="best", fontsize=8.5)
+    axes.legend(loc="best", fontsize=9)
     return figure
 
 
@@ -245,7 +246,7 @@ def latency_histogram(findings: Findings) -> Figure | None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("requests")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=9)
     return figure
 
 
@@ -303,7 +304,7 @@ def daily_quality(findings: Findings) -> Figure | None:
     days = [day for day in sorted(by_day) if len(by_day[day]) >= 200]
     if not days:
         return None
-    figure = Figure(figsize=(WIDE[0], 3.6))
+    figure = Figure(figsize=(WIDE[0], 3.9))
     top, bottom = figure.subplots(2, 1, sharex=True)
     values = [np.array(by_day[day]) for day in days]
     top.plot(days, [quality.auc(value[:, 0], value[:, 1]) for value in values], color=A, marker="o", markersize=3)
@@ -326,6 +327,6 @@ def importances(findings: Findings) -> Figure | None:
     top = sorted(card.importances.items(), key=lambda item: item[1])[-10:]
     axes.barh([name.replace("_", " ") for name, _ in top], [value for _, value in top], color=A, height=0.65)
     axes.set_xlabel("AUC lost when shuffled")
-    axes.tick_params(axis="y", labelsize=8)
+    axes.tick_params(axis="y", labelsize=9)
     axes.grid(axis="y", visible=False)
     return figure

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
 from flightdeck.lab import envoy, probes
 from flightdeck.lab.environment import child_environment
-from flightdeck.lab.jobs import result_path
 from flightdeck.lab.ports import HOST
 from flightdeck.lab.programs import find
 from flightdeck.lab.supervisor import ProcessSpec, Supervisor
 
 REPLICAS = 3
+WORKERS = 2
 CHECKOUT = Path(__file__).resolve().parents[2]
 STORES = ("redis-online", "redis-streams")
 
@@ -70,18 +69,20 @@ class Stack:
         replicas = tuple(envoy.Endpoint(name, self.ports[name]) for name in names)
         envoy.write_discovery(self.layout.run / "envoy", [envoy.Backend("champion", replicas, weight=100)])
 
-    def job_request(self, name: str) -> Path:
-        """Where the request of a job lies; its result beside it."""
-        return self.layout.run / "jobs" / f"{name}.json"
+    def start_workers(self) -> tuple[str, ...]:
+        """A worker per core that the lab counts on; returns their names."""
+        workers = tuple(f"worker-{index}" for index in range(1, WORKERS + 1))
+        for name in workers:
+            folder = self.worker_folder(name)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            # One thread each: more would only wait for the other worker's.
+            self.start_once(name, (sys.executable, "-m", "flightdeck.lab.worker", str(folder)), OMP_NUM_THREADS="1")
+        return workers
 
-    def start_job(self, name: str, request: msgspec.Struct, **more: str) -> None:
-        """Start a job of jobs.py; see `Supervisor.join`."""
-        path = self.job_request(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result_path(path).unlink(missing_ok=True)
-        path.write_bytes(msgspec.json.encode(request))
-        argv = (sys.executable, "-m", "flightdeck.lab.jobs", str(path))
-        self.supervisor.start(self._spec(name, argv, more=more, once=True))
+    def worker_folder(self, name: str) -> Path:
+        """Where the requests to a worker lie."""
+        return self.layout.run / "jobs" / name
 
     def start_once(self, name: str, argv: tuple[str, ...], **more: str) -> None:
         """Start any program that comes to an end by itself; see `Supervisor.join`."""

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab import session
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.jobs import ModelSeen, TrainBatch, Trained, TrainOne, TrainRequest, WorldRequest, read_train_result
 from flightdeck.lab.progress import Board, Stage
+from flightdeck.lab.requests import Job, ModelSeen, TrainBatch, Trained, TrainOne, TrainRequest, WorldRequest
 from flightdeck.lab.serving import Serving
 from flightdeck.lab.stack import CHECKOUT, STORES, Stack
 
@@ -64,6 +64,8 @@ class Story:
         self.replay_days, self.trials = days, trials
         self.tracking_uri = f"http://127.0.0.1:{stack.ports['mlflow']}"
         self.serving = Serving(stack, self.findings, board)
+        self.workers: tuple[str, ...] = ()
+        self.world: Job | None = None
 
     def run(self) -> None:
         """All stages; the report is written last, and also when a stage before failed."""
@@ -101,6 +103,7 @@ class Story:
         free = session.room(self.layout.root)
         self.stack.start_stores()
         self.stack.start_tracking()
+        self.workers = self.stack.start_workers()
         self.supervisor.wait(STORES, 30)
         stage.figure(f"Redis (online, streams), MLflow starting; {free}")
 
@@ -176,7 +179,11 @@ class Story:
         champion = self.findings.champion
         assert champion is not None
         session.write_mark(self.layout, champion=champion.model_dump(mode="json"))
-        self.supervisor.join("world", 120)
+        assert self.world is not None
+        while not self._all_done([self.world]):
+            stage.tell("prepare the replay")
+            self.board.tick(stage)
+            time.sleep(0.1)
         self.serving.serve(stage, champion, self.use_case.day_start_utc(REPLAY_FROM))
 
     def replay(self, stage: Stage) -> None:
@@ -274,48 +281,58 @@ class Story:
         start = self.use_case.day_start_utc(REPLAY_FROM)
         end = self.use_case.day_start_utc(REPLAY_FROM + dt.timedelta(days=self.replay_days))
         folder = self.serving.folder
-        request = WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed"))
-        self.stack.start_job("world", request)
+        self.world = Job(self.stack.worker_folder(self.workers[0]), "world")
+        self.world.submit(WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed")))
 
     def _start_training(
         self, name: str, until: dt.datetime, jobs: list[list[tuple[str, list[TrainOne]]]],
         champions: dict[str, ModelSeen | None], *, months: bool = False,
-    ) -> list[str]:  # fmt: skip
-        """Two processes side by side, since there are two cores; the first one makes the join that all share."""
+    ) -> list[Job]:  # fmt: skip
+        """A job per worker, side by side; the first one makes the join that all share."""
         frame = self.layout.run / "jobs" / f"{name}.parquet"
         for path in (frame, frame.with_suffix(".json")):
             path.unlink(missing_ok=True)
-        names = []
-        for number, parts in enumerate(jobs, start=1):
+        submitted = []
+        for worker, parts in zip(self.workers, jobs, strict=True):
             requests = [
                 TrainRequest(
                     spec=str(SPECS / f"{model}.yaml"), until_utc=until, tracking_uri=self.tracking_uri,
-                    candidates=candidates, frame=str(frame), joins=number == 1, champion=champions.get(model),
-                    months=months,
+                    candidates=candidates, frame=str(frame), joins=worker == self.workers[0],
+                    champion=champions.get(model), months=months,
                 )
                 for model, candidates in parts
             ]  # fmt: skip
-            names.append(f"{name}-{number}")
-            # One thread each: more would only wait for the other process's.
-            self.stack.start_job(names[-1], TrainBatch(requests), OMP_NUM_THREADS="1")
-        return names
+            submitted.append(Job(self.stack.worker_folder(worker), name))
+            submitted[-1].submit(TrainBatch(requests))
+        return submitted
 
-    def _wait_training(self, stage: Stage, jobs: list[str], timeout_s: float = 900) -> None:
-        """Until all are done; then their candidates are collected, models in the order of the specs."""
-        deadline = stage.seconds + timeout_s
-        while any(self.supervisor.running(job) for job in jobs) and stage.seconds < deadline:
-            steps = [read_train_result(self.stack.job_request(job)).step for job in jobs]
-            stage.tell("  |  ".join(steps))
+    def _wait_training(self, stage: Stage, jobs: list[Job]) -> None:
+        """Until all are done; then their candidates are collected."""
+        while not self._all_done(jobs):
+            stage.tell("  |  ".join(job.train_result().step for job in jobs))
             self.board.tick(stage)
             time.sleep(0.2)
-        for job in jobs:
-            self.supervisor.join(job, 1)
-        results = [read_train_result(self.stack.job_request(job)) for job in jobs]
+        results = [job.train_result() for job in jobs]
         for result in results:
             for point in result.months:
                 self.findings.months.setdefault(point.model, []).append(point)
         for trained in sorted((item for result in results for item in result.trained), key=_honest_first):
             self._collect(stage, trained)
+
+    def _all_done(self, jobs: Sequence[Job]) -> bool:
+        """Whether every job is done.
+
+        Raises:
+            StoryEnds: one failed, or its worker is gone.
+        """
+        for job in jobs:
+            if job.failed.exists():
+                words = job.failed.read_text().strip().splitlines()
+                raise StoryEnds(f"{job.name}: {words[-1]} (in full: {job.failed})")
+        for worker in self.workers:
+            if not self.supervisor.running(worker):
+                raise StoryEnds(f"{worker} is gone; last lines of its log:\n{self.supervisor.log_tail(worker)}")
+        return all(job.done.exists() for job in jobs)
 
     def _collect(self, stage: Stage, trained: Trained) -> None:
         from flightdeck.contracts.card import SignedCard

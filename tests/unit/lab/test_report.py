@@ -12,9 +12,9 @@ from flightdeck.contracts.card import Digests, GateResult, Interval, ModelCard
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.jobs import MonthQuality, Trained
 from flightdeck.lab.progress import Board
 from flightdeck.lab.report import render
+from flightdeck.lab.requests import MonthQuality, Trained
 from flightdeck.lab.users import Outcome
 from pipelines.data.ingest import DayResult, Status
 
