@@ -18,11 +18,13 @@ from feature_repo.rowwise import CALENDAR_FEATURES, ORIGINS, calendar_features, 
 UNKNOWN_TAILNUM = "UNKNOWN"
 ON_DEMAND_FEATURES = CALENDAR_FEATURES
 
-_Carrier = Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{2}$", description="IATA code, e.g. `UA`.")]
+_END = "(?!\\n)$"  # a bare `$` also matches before a last newline in Python, unlike in JSON Schema
+_Carrier = Annotated[str, msgspec.Meta(pattern=f"^[A-Z0-9]{{2}}{_END}", description="IATA code, e.g. `UA`.")]
 _Airport = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", description="IATA code, e.g. `EWR`.")]
 _Flight = Annotated[int, msgspec.Meta(ge=1, le=9999, description="Flight number.")]
 _Tailnum = Annotated[
-    str, msgspec.Meta(pattern="^[A-Z0-9]{2,7}$", description="Registration of the plane, null when not known yet.")
+    str,
+    msgspec.Meta(pattern=f"^[A-Z0-9]{{2,7}}{_END}", description="Registration of the plane, null when not known yet."),
 ]
 _Utc = Annotated[
     dt.datetime, msgspec.Meta(tz=True, description="Scheduled departure, RFC 3339 with an offset, e.g. `Z`.")

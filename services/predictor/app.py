@@ -105,6 +105,10 @@ class Routes:
             (b"content-length", b"%d" % len(content)),
             (b"x-request-id", request_id.encode()),
         ]
+        if status == 405:
+            answer.append(
+                (b"allow", b"POST" if self._routes[route][0] == b"POST" else b"GET, HEAD")
+            )  # RFC 9110, 15.5.6
         if self._runtime.draining:
             answer.append((b"connection", b"close"))  # so that kept-alive clients go elsewhere
         metrics.observe(route, status, time.perf_counter() - started_s)
@@ -139,15 +143,15 @@ class Routes:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > largest:
             raise _too_large(largest)
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            content: bytes = message.get("body", b"")
-            if len(content) > largest:
-                raise _too_large(largest)
-            return content
         whole = bytearray()
         try:
             async with asyncio.timeout(self._runtime.settings.request_timeout_s):
+                message = await receive()
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    content: bytes = message.get("body", b"")
+                    if len(content) > largest:
+                        raise _too_large(largest)
+                    return content
                 while message["type"] == "http.request":
                     whole += message.get("body", b"")
                     if len(whole) > largest:

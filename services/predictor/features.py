@@ -140,11 +140,9 @@ def assemble(
         now_s: the clock's now, seconds since 1970.
         unreachable: words for the reason when the store did not answer.
     """
-    vector = list(plan.defaults)
+    vector: list[float | None] = list(plan.defaults)
     for column, name in plan.on_demand:
-        value = on_demand[name]
-        if value == value:  # NaN is not known: the default stays
-            vector[column] = value
+        vector[column] = on_demand[name]
     ages: dict[str, float | None] = {}
     problems: list[Problem] = []
     action: OnMissing | None = None
@@ -166,20 +164,20 @@ def assemble(
             problem = Problem(view.name, "future", f"{view.name}: {-age:.0f} s in the future")
         if problem is None and found is not None:
             for column, value in zip(view.columns, found.values, strict=True):
-                if value is not None and value == value:  # NaN, a stored null: the default stays
-                    vector[column] = value
+                vector[column] = value
         elif problem is not None:
             problems.append(problem)
             if action is None or _STRENGTH[view.on_missing] > _STRENGTH[action]:
                 action = view.on_missing
-    return Assembled(vector, ages, problems, action)
+    return Assembled(known(vector, plan.defaults), ages, problems, action)
 
 
-def known(vector: Sequence[float | None], defaults: Sequence[float]) -> Sequence[float | None]:
-    """A caller's vector, shape (n_features,), with the training medians where it has null, as in training."""
-    if None not in vector:
-        return vector
-    return [default if value is None else value for value, default in zip(vector, defaults, strict=True)]
+def known(vector: Sequence[float | None], defaults: Sequence[float]) -> list[float]:
+    """The vector, shape (n_features,), with the training medians in the place of null and NaN, as in training."""
+    return [
+        default if value is None or math.isnan(value) else value
+        for value, default in zip(vector, defaults, strict=True)
+    ]
 
 
 def horizon_reason(*, now_s: float, due_s: float, horizon_min: int, tolerance_min: float) -> str | None:

@@ -18,7 +18,7 @@ import mmh3
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services.predictor.circuit import Circuit
 from services.predictor.features import NAN, StoredValues, StoredView
@@ -226,6 +226,9 @@ class OnlineStore:
         except TimeoutError as error:
             self._failed("timeout")
             raise StoreUnavailable("timeout", f"store did not answer within {self._timeout_s} s") from error
+        except ResponseError as error:
+            # It is there and refuses this command, e.g. a key that is no hash: other entities can still be read.
+            raise StoreUnavailable("reply", "store refused the lookup") from error
         except (RedisError, OSError) as error:
             self._failed("connection")
             raise StoreUnavailable("connection", "store unreachable") from error

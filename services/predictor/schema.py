@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -12,6 +13,8 @@ from services.predictor.errors import ApiError, from_validation, shortened
 
 FLOAT32_MAX = 3.4028234663852886e38
 Row = TypeVar("Row")
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+_NOT_FINITE = re.compile(rb"-?(?:NaN|Infinity)")
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -113,6 +116,31 @@ class Decoder(Generic[Row]):
         except msgspec.ValidationError as error:
             raise from_validation(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if refused := self._not_finite(content, str(error)):
+                raise refused from None
             raise ApiError(400, "not_json", shortened(f"the body is not JSON: {error}")) from None
         except (RecursionError, OverflowError, ValueError) as error:
             raise ApiError(400, "not_json", shortened(f"the body cannot be read: {error}")) from None
+
+    def _not_finite(self, content: bytes | bytearray, message: str) -> ApiError | None:
+        """A refusal that names the field when the byte where decoding stopped belongs to NaN or Infinity.
+
+        msgspec names no field for what is not JSON; with an array in the literal's place, a wrong type for every
+        field, it does.
+        """
+        stopped = _BYTE.search(message)
+        if stopped is None:
+            return None
+        at = int(stopped[1])
+        at -= content[at - 1 : at] == b"-"
+        literal = _NOT_FINITE.match(content, at)
+        if literal is None:
+            return None
+        field = None
+        try:
+            self._decoder.decode(content[: literal.start()] + b"[]" + content[literal.end() :])
+        except msgspec.ValidationError as error:
+            field = from_validation(str(error)).field
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        return ApiError(400, "not_json", f"{literal[0].decode()} is not JSON; numbers are finite", field)

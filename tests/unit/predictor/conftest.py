@@ -49,10 +49,25 @@ class InProcess:
 
     def ask(self, method: str, path: str, content: bytes, headers: dict[str, str], chunk: int = 1 << 20) -> Answer:
         chunks = [content[at : at + chunk] for at in range(0, len(content), chunk)] or [b""]
-        sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+
+        return self._call(method, path, headers, receive)
+
+    def stall(self, path: str, first: bytes | None) -> Answer:
+        """A caller that sends the head and perhaps a first piece, then nothing more."""
+        pieces = [] if first is None else [first]
+
+        async def receive() -> dict[str, Any]:
+            if not pieces:
+                await asyncio.sleep(30)
+            return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+        return self._call("POST", path, {"content-type": "application/json"}, receive)
+
+    def _call(self, method: str, path: str, headers: dict[str, str], receive: Callable[[], Any]) -> Answer:
+        sent: list[dict[str, Any]] = []
 
         async def send(message: Any) -> None:
             sent.append(message)

@@ -92,6 +92,7 @@ def test_wrong_paths_and_methods_get_the_same_error_body(predictor, method, path
     answer = predictor.ask(method, path, b"", {})
     assert answer.status == status
     assert answer.json["error"]["code"] in ("method_not_allowed", "not_found")
+    assert (answer.headers.get("allow") == "POST") == (status == 405)
 
 
 def test_a_body_in_many_pieces_is_put_together(predictor, vector):
@@ -100,7 +101,14 @@ def test_a_body_in_many_pieces_is_put_together(predictor, vector):
     assert answer.status == 200
 
 
-def test_ten_thousand_bad_requests_write_no_log_and_grow_no_metric(predictor, caplog):
+@pytest.mark.parametrize("first", [None, b'{"rows"'])
+def test_a_body_that_never_comes_or_never_ends_is_refused_in_time(predictor_with, first):
+    patient = predictor_with(request_timeout_s=0.05)
+    answer = patient.stall("/v1/predict", first)
+    assert (answer.status, answer.json["error"]["code"]) == (408, "body_timeout")
+
+
+def test_hundreds_of_bad_requests_write_no_log_and_grow_no_metric(predictor, caplog):
     with caplog.at_level(logging.DEBUG):
         before = len(predictor.get("/metrics").content.splitlines())
         for at in range(200):

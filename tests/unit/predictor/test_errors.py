@@ -34,6 +34,8 @@ def rows(*each: str) -> str:
         (rows(FLIGHT.replace('"EWR"', '"XXX"')), "invalid_value", "rows[0].origin"),
         (rows(FLIGHT.replace('"IAH"', '"QQQ"')), "invalid_value", "rows[0].dest"),
         (rows(FLIGHT.replace('"IAH"', '"iah"')), "out_of_range", "rows[0].dest"),
+        (rows(FLIGHT.replace('"UA"', '"UA\\n"')), "out_of_range", "rows[0].carrier"),
+        (rows(FLIGHT.replace("N14228", "N1422\\n")), "out_of_range", "rows[0].tailnum"),
         (rows(FLIGHT.replace('"carrier":"UA",', "")), "missing_field", "rows[0].carrier"),
         (rows(FLIGHT.replace("{", '{"gate":"A1",')), "unknown_field", "rows[0].gate"),
         (rows(FLIGHT.replace("15:00Z", "15:00")), None, "rows[0].sched_dep_utc"),
@@ -60,6 +62,26 @@ def test_what_is_not_json_is_refused_as_such(body):
     error = refused(body)
     assert error.status in (400, 422)
     assert error.code in ("not_json", "wrong_type")
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (rows(FLIGHT, FLIGHT.replace("1545", "?")), "rows[1].flight"),
+        (rows(FLIGHT.replace('"UA"', "?")), "rows[0].carrier"),
+        (rows("?"), "rows[0]"),
+        ('{"rows":?}', "rows"),
+        ('{"gate":"NaN","rows":[?]}', None),  # refused for another reason first
+        ("?", None),
+    ],
+)
+def test_a_literal_that_is_no_json_number_is_refused_with_the_fields_name(literal, body, field):
+    error = refused(body.replace("?", literal))
+    assert error.status in (400, 422)
+    if field is not None:
+        assert (error.code, error.field) == ("not_json", field)
+        assert literal in error.message
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe{}", b'{"rows":["\xff"]}', b"\x00", b'{"\xc3\x28":1}'])

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import math
 import struct
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -124,6 +126,76 @@ def test_a_silent_store_costs_the_deadline_and_no_more():
     assert seconds[3] < 0.05
 
 
+class ScriptedRedis:
+    """Speaks just enough RESP: `answer(entity)` gives the seconds to wait and the raw reply of its HMGET."""
+
+    def __init__(self, answer: Callable[[bytes], tuple[float, bytes]]) -> None:
+        self.answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readline():
+                words = []
+                for _ in range(int(head[1:])):
+                    size = int((await reader.readline())[1:])
+                    words.append((await reader.readexactly(size + 2))[:-2])
+                wait_s, reply = self.answer(words[1]) if words[0] == b"HMGET" else (0.0, b"+OK\r\n")
+                await asyncio.sleep(wait_s)
+                writer.write(reply)
+                await writer.drain()
+        writer.close()
+
+
+def hash_reply(value: float) -> bytes:
+    fields = (float_value(value), timestamp(dt.datetime(2013, 7, 4, tzinfo=dt.UTC)))
+    return b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields)
+
+
+def asked_in_turn(answer: Callable[[bytes], tuple[float, bytes]], origins: list[str]) -> list[float | str]:
+    """The temperature of each origin, or the kind and whether the circuit is open."""
+
+    async def ask() -> list[float | str]:
+        server = await asyncio.start_server(ScriptedRedis(answer).serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        store = OnlineStore(f"redis://127.0.0.1:{port}/0", "p", [VIEW], timeout_s=0.1, probe_interval_s=5)
+        found: list[float | str] = []
+        for origin in origins:
+            try:
+                ((one,),) = [list(row.values()) for row in await store.fetch([{"origin": origin}])]
+                found.append(one.values[0])
+            except StoreUnavailable as error:
+                found.append(f"{error.kind} {store.circuit.is_open}")
+            await asyncio.sleep(0.1)  # a late reply arrives meanwhile
+        await store.close()
+        server.close()
+        return found
+
+    return asyncio.run(ask())
+
+
+def test_a_reply_that_comes_too_late_is_never_taken_for_the_next_lookups():
+    temperatures = {"EWR": (0.15, 1.0), "JFK": (0.0, 2.0), "LGA": (0.0, 3.0)}
+
+    def answer(key: bytes) -> tuple[float, bytes]:
+        (wait_s, value) = next(given for origin, given in temperatures.items() if origin.encode() in key)
+        return wait_s, hash_reply(value)
+
+    assert asked_in_turn(answer, ["EWR", "JFK", "LGA", "EWR", "LGA"]) == [
+        "timeout False",
+        2.0,
+        3.0,
+        "timeout False",
+        3.0,
+    ]
+
+
+def test_one_key_that_redis_refuses_to_read_does_not_close_the_store_for_the_others():
+    def answer(key: bytes) -> tuple[float, bytes]:
+        return 0.0, b"-WRONGTYPE not a hash\r\n" if b"EWR" in key else hash_reply(2.0)
+
+    assert asked_in_turn(answer, ["EWR", "JFK", "EWR", "JFK"]) == ["reply False", 2.0, "reply False", 2.0]
+
+
 def test_one_slow_answer_does_not_open_the_circuit_but_three_in_a_row_do():
     circuit = Circuit(timeouts_to_open=3)
     circuit.failed("timeout")
@@ -140,7 +212,5 @@ def test_one_slow_answer_does_not_open_the_circuit_but_three_in_a_row_do():
 
 
 def test_timestamp_helper_and_decoder_agree():
-    import datetime as dt
-
     at = dt.datetime(2013, 7, 4, 12, tzinfo=dt.UTC)
     assert decode_timestamp_s(timestamp(at)) == at.timestamp()
