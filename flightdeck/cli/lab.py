@@ -162,10 +162,17 @@ def _show(shown: Shown) -> None:
         console.print(f"{name:<{width}}  {url}", soft_wrap=True)
 
 
+def _environment(shown: Shown) -> str:
+    """What the other commands need to work on the running lab."""
+    online = shown.urls["Redis (online features)"].removeprefix("redis://")
+    return f"export FLIGHTDECK_ONLINE_REDIS={online} MLFLOW_TRACKING_URI={shown.urls['MLflow']}"
+
+
 def _example(layout: StateLayout, shown: Shown) -> None:
     from flightdeck.lab.background import example_request
 
-    print(f"\ntry it:\n{example_request(layout, shown.urls['API'])}\nstop it: flightdeck lab down")
+    print(f"\nfor the other commands:\n{_environment(shown)}")
+    print(f"\ntry it:\n{example_request(layout, shown.urls['API'])}\n\nstop it:\nflightdeck lab down")
 
 
 def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:

@@ -88,6 +88,11 @@ def _axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend_above(axes: Axes) -> None:
+    """Beside the title's height, where no curve runs."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+
+
 def _date_axis(axes: Axes, fmt: str = "%d %b") -> None:
     from matplotlib.dates import AutoDateLocator, DateFormatter, DayLocator
 
@@ -228,7 +233,7 @@ def latency_over_time(findings: Findings) -> Figure | None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylabel("latency, ms")
     axes.set_xlabel("seconds of the replay")
-    axes.legend(loc="upper right", ncols=2)
+    _legend_above(axes)
     return figure
 
 
@@ -289,7 +294,7 @@ def request_rate(findings: Findings) -> Figure | None:
     axes.set_ylabel("requests per second")
     axes.set_xlabel("seconds of the replay")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right", ncols=2)
+    _legend_above(axes)
     return figure
 
 
@@ -313,7 +318,7 @@ def daily_quality(findings: Findings) -> Figure | None:
     bottom.plot(days, [value[:, 0].mean() for value in values], color=B, label="happened")
     bottom.set_ylabel("late share")
     bottom.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    bottom.legend(loc="upper right", ncols=2)
+    _legend_above(bottom)
     _date_axis(bottom)
     return figure
 

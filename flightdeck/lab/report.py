@@ -60,7 +60,7 @@ def tiles(findings: Findings, board: Board) -> list[tuple[str, str]]:
         found += [
             (f"{len(outcomes):,}", "requests replayed"),
             (f"{failed:,}", "failed requests"),
-            (f"{percentile(latencies, 0.5):.0f} / {percentile(latencies, 0.99):.0f} ms", "latency p50 / p99"),
+            (f"{percentile(latencies, 0.5):.0f} / {percentile(latencies, 0.99):.0f}", "ms latency, p50 / p99"),
             (f"{sum(bool(outcome.degraded) for outcome in outcomes) / len(outcomes):.1%}", "degraded answers"),
         ]
     live = findings.predictions

@@ -142,7 +142,12 @@ def reason_counts(outcomes: Sequence[Outcome]) -> collections.Counter[str]:
 
 
 def reason_kind(reason: str) -> str:
-    """A reason without its numbers: `congestion: stale, 9000 s old` counts as `congestion: stale`."""
-    view, _, rest = reason.partition(":")
-    words = rest.strip().split()
+    """A reason without its numbers: `congestion: stale 9000 s > 7200 s` counts as `congestion: stale`.
+
+    A store that does not answer is one reason, however many views it concerns.
+    """
+    view, _, rest = reason.partition(": ")
+    if rest.startswith("store"):
+        return "online store did not answer"
+    words = rest.split()
     return f"{view}: {words[0].rstrip(',;')}" if words else view

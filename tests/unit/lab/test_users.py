@@ -55,6 +55,8 @@ def test_a_percentile_has_its_share_of_values_at_or_below_it(values: list[float]
 
 def test_reasons_are_counted_once_per_answer_and_without_their_numbers():
     assert reason_kind("congestion: stale 9000 s > 7200 s") == "congestion: stale"
+    away = outcome(degraded=["weather: store unreachable", "congestion: store did not answer within 0.2 s"])
+    assert reason_counts([away]) == {"online store did not answer": 1}
     twice = outcome(degraded=["congestion: stale 9000 s > 7200 s", "congestion: stale 1 s > 0 s", "weather: missing"])
     assert reason_counts([twice, outcome()]) == {"congestion: stale": 1, "weather: missing": 1}
 
