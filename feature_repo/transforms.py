@@ -6,7 +6,8 @@ and puts it back. Each builder obeys one rule: a row with `event_timestamp` T us
 * History (carrier, route, plane): a snapshot at 09:00 UTC of each day, over the flights whose outcome became known in
   the last 7 and 30 days, `known_at_utc` in (T - window, T], in the newest version delivered by T (`ingested_at`).
   A key has a row while a flight of it became known within 30 days.
-* Weather: a row per hourly observation, at the time it is known (`ingested_at`).
+* Weather: a row per hourly observation, at the time it is known (`ingested_at`); none when a newer
+  hour is known by then.
 * Congestion: a snapshot every 30 minutes per origin, over departures and cancellations in (T - 1 h, T], (T - 3 h, T].
   A departure is known when it happens, long before the flight's row arrives with its landing, and is not revised: the
   first delivered version counts. `rowwise.CongestionWindow` is the streaming form of the same; a test demands equality.
@@ -87,8 +88,8 @@ def weather(observations: ir.Table) -> ir.Table:
     A value the station lacks is the mean of the other airports in the same hour, a gust the wind speed, the pressure at
     last the standard atmosphere's; null is left only where no airport reports a value.
     """
-    newest = ibis.row_number().over(group_by=["origin", "observed_hour_utc"], order_by=observations.ingested_at.asc())
-    first = observations.mutate(rank=newest).filter(lambda t: t["rank"] == 0)
+    version = ibis.row_number().over(group_by=["origin", "observed_hour_utc"], order_by=observations.ingested_at.asc())
+    first = observations.mutate(version=version).filter(lambda t: t.version == 0)
     measured = [name for name in WEATHER_FEATURES if not name.endswith("_3h")]
     # Windows run over `ingested_at`, so that a late observation never reaches a row that was known before it.
     same_hour = ibis.range_window(group_by="observed_hour_utc", order_by="ingested_at", preceding=None, following=0)
@@ -101,6 +102,10 @@ def weather(observations: ir.Table) -> ir.Table:
     )
     filled = filled.mutate(wind_gust_mph=ibis.coalesce(filled.wind_gust_mph.cast("float64"), filled.wind_speed_mph))
     filled = filled.mutate(pressure_mb=filled.pressure_mb.fill_null(STANDARD_PRESSURE_MB))
+    # A healed day comes all at once, and late: no old hour may stand as the newest weather.
+    until_then = ibis.range_window(group_by="origin", order_by="ingested_at", preceding=None, following=0)
+    filled = filled.mutate(newest_hour=filled.observed_hour_utc.max().over(until_then))
+    filled = filled.filter(filled.observed_hour_utc == filled.newest_hour)
     three_hours = ibis.range_window(
         group_by="origin", order_by="ingested_at", preceding=ibis.interval(hours=2), following=ibis.interval(hours=0)
     )

@@ -66,3 +66,16 @@ def test_a_late_observation_does_not_reach_rows_known_before_it():
 def test_a_corrected_observation_does_not_change_what_was_known():
     found = rows(observation("EWR", 0, temp_f=50.0), observation("EWR", 0, temp_f=99.0, ingested_at=START + 4 * HOUR))
     assert found["EWR", START + HOUR]["temp_f"] == 50
+
+
+def test_a_day_that_comes_all_at_once_gives_one_row_and_never_an_older_hour_as_the_newest():
+    """A quarantined day that heals: all its hours become known at one time, after younger ones are."""
+    healed = START + 7.5 * HOUR
+    found = rows(
+        *(observation("EWR", n, temp_f=float(n), ingested_at=healed) for n in range(5)),  # before what is known
+        *(observation("EWR", n, temp_f=float(n)) for n in (5, 6, 7)),
+        *(observation("JFK", n, temp_f=float(n), ingested_at=healed) for n in range(5)),  # the newest that JFK has
+    )
+    ewr = {at: row["temp_f"] for (origin, at), row in found.items() if origin == "EWR"}
+    assert ewr == {START + (n + 1) * HOUR: n for n in (5, 6, 7)}
+    assert {at: row["temp_f"] for (origin, at), row in found.items() if origin == "JFK"} == {healed: 4}
