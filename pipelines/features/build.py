@@ -142,7 +142,9 @@ def read_source(
     filters: Filters | None = None
     if not use_case.table(table).static:
         first = (from_utc - build.lookback - DAY_MARGIN).date()
-        filters = [("day", ">=", first), ("day", "<=", until_utc.date())]
+        # East of Greenwich the local day of what is known by then may be the next one.
+        last = (until_utc.astimezone(dt.UTC) + dt.timedelta(days=1)).date()
+        filters = [("day", ">=", first), ("day", "<=", last)]
     return lake.read(table, filters=filters)
 
 
