@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+if TYPE_CHECKING:
+    from pipelines.use_case import UseCase
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +29,27 @@ DAY = "%Y-%m-%d"
 
 def _layout(state: Path | None) -> StateLayout:
     return StateLayout(state.absolute()) if state else StateLayout.from_env()
+
+
+def _use_case() -> UseCase:
+    from pipelines.use_case import load_use_case
+
+    try:
+        return load_use_case()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Expected failures end the command with their words instead of a traceback."""
+    from pipelines.data.lake import LakeError
+
+    try:
+        yield
+    except (LakeError, OSError) as error:
+        typer.echo(f"flightdeck data: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _time(text: str | None) -> dt.datetime | None:
@@ -55,25 +82,25 @@ def ingest(
 
     from pipelines.data.ingest import Status, ingest_days
     from pipelines.data.lake import Lake
-    from pipelines.use_case import load_use_case
 
-    layout, console, now_utc = _layout(state), Console(), _time(now)
+    layout, console, now_utc, use_case = _layout(state), Console(), _time(now), _use_case()
     from_day, to_day = (value.date() if value else None for value in (first, last))
     try:
-        use_case = load_use_case()
         chosen = [use_case.table(name) for name in table] if table else list(use_case.tables)
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise typer.BadParameter(str(error.args[0])) from error
     days = len(list(use_case.days(from_day, to_day)))
     if not days:
         raise typer.BadParameter(
-            f"no days from {from_day} to {to_day}; {use_case.name} has {use_case.first_day} to {use_case.last_day}"
+            f"no days from {from_day or use_case.first_day} to {to_day or use_case.last_day}; {use_case.name} has "
+            f"{use_case.first_day} to {use_case.last_day}"
         )
     total = sum(1 if item.static else days for item in chosen)
     counts: dict[str, dict[str, int]] = {item.name: dict.fromkeys(("rows", *map(str, Status)), 0) for item in chosen}
     started, written = time.perf_counter(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with _told(), progress as bar:
         task = bar.add_task("ingest", total=total)
         results = ingest_days(
             use_case, Lake(layout.lake), layout.quarantine, from_day, to_day,
@@ -105,24 +132,24 @@ def status(state: State = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pipelines.data import quarantine
     from pipelines.data.lake import Lake
 
     layout = _layout(state)
     lake = Lake(layout.lake)
-    names = lake.tables()
-    if not names:
-        typer.echo(f"{layout.lake}: empty; run `flightdeck data ingest` first")
-        raise typer.Exit(1)
     page = Table("table", "version", "rows", "days", "first", "last", "open quarantine")
-    for name in names:
-        from pipelines.data import quarantine
-
-        snapshot = lake.snapshot(name)
-        per_day = snapshot.rows_per_day()
-        opened = sum(item.resolved is None for item in quarantine.find(layout.quarantine, name))
-        rows = snapshot.rows()
-        ends = (str(min(per_day)), str(max(per_day))) if per_day else ("", "")
-        page.add_row(name, str(snapshot.version), f"{rows:,}", str(len(per_day) or ""), *ends, str(opened or ""))
+    with _told():
+        opened = Counter(item.table for item in quarantine.find(layout.quarantine) if item.resolved is None)
+        names = sorted({*lake.tables(), *opened})  # a table whose every day was bad is in quarantine alone
+        if not names:
+            typer.echo(f"{layout.lake}: empty; run `flightdeck data ingest` first")
+            raise typer.Exit(1)
+        for name in names:
+            snapshot = lake.snapshot(name)
+            per_day = snapshot.rows_per_day()
+            version = "" if snapshot.version < 0 else str(snapshot.version)
+            ends = (str(min(per_day)), str(max(per_day))) if per_day else ("", "")
+            page.add_row(name, version, f"{snapshot.rows():,}", str(len(per_day) or ""), *ends, str(opened[name] or ""))
     Console().print(page)
 
 
@@ -138,7 +165,12 @@ def quarantine(
     """
     from pipelines.data import quarantine as store
 
-    items = store.find(_layout(state).quarantine, table, day.date() if day else None)
+    root = _layout(state).quarantine
+    # A typing error must not read as "nothing in quarantine".
+    known = {item.name for item in _use_case().tables} | {item.table for item in store.find(root)}
+    if table is not None and table not in known:
+        raise typer.BadParameter(f"no table {table!r}; there are: {', '.join(sorted(known))}")
+    items = store.find(root, table, day.date() if day else None)
     for item in items:
         mark = f"resolved {item.resolved}" if item.resolved else "open"
         if day is None:
@@ -167,10 +199,14 @@ def predictions(
     from redis import Redis, RedisError
 
     from flightdeck.contracts.clock import CLOCK_KEY, clock_from_mapping
-    from pipelines.data.lake import Lake
+    from pipelines.data.lake import Lake, LakeError
     from pipelines.data.predictions import drain
 
-    lake, client = Lake(_layout(state).lake), Redis.from_url(redis_url, socket_timeout=10)
+    lake = Lake(_layout(state).lake)
+    try:
+        client = Redis.from_url(redis_url, socket_timeout=10)
+    except ValueError as error:
+        raise typer.BadParameter(f"--redis {redis_url}: {error}") from error
 
     def now() -> dt.datetime:
         raw = cast(dict[bytes, bytes], client.hgetall(CLOCK_KEY))
@@ -184,7 +220,7 @@ def predictions(
                 f"{done.entries:,} entries: {done.written:,} records written, {done.repeated:,} already there, "
                 f"{done.unreadable:,} entries unreadable"
             )
-        except RedisError as error:
+        except (LakeError, OSError, RedisError, ValueError) as error:  # ValueError: the clock on Redis is unreadable
             typer.echo(f"{redis_url}: {error}; nothing is lost, the entries stay on the stream", err=True)
             if every is None:
                 raise typer.Exit(1) from error

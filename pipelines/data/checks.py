@@ -9,11 +9,13 @@ import dataclasses
 import datetime as dt
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandera.polars as pa
 import polars as pl
-from pandera.errors import SchemaErrors
+
+if TYPE_CHECKING:  # pandera brings pandas: two seconds that nobody but a check should pay
+    import pandera.polars as pa
+    from pandera.errors import SchemaErrors
 
 ROUNDING = 1e-6  # rows: a share times a count may miss a whole number by a rounding error
 EXAMPLES = 5  # rows and values shown per failed check
@@ -100,7 +102,9 @@ class Failure:
 
 
 def pandera_schema(rules: TableRules) -> pa.DataFrameSchema:
-    """The rules as a pandera schema: exact columns and types, ranges, null shares, uniqueness, row rules."""
+    """The rules as a pandera schema: exact columns and types, ranges, values, patterns, and where no null may be."""
+    import pandera.polars as pa
+
     columns = {}
     for name, rule in rules.columns.items():
         checks = []
@@ -125,6 +129,8 @@ def check_rows(frame: pl.DataFrame, rules: TableRules, schema: pa.DataFrameSchem
         schema: `pandera_schema(rules)`, built once.
         key: columns that name a row in the examples.
     """
+    from pandera.errors import SchemaErrors
+
     failures: list[Failure] = []
     try:
         schema.validate(frame, lazy=True)

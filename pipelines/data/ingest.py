@@ -13,14 +13,17 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
-from pandera.polars import DataFrameSchema
 
 from pipelines.data import quarantine
 from pipelines.data.checks import Failure, check_freshness, check_rows, check_volume, pandera_schema
 from pipelines.data.lake import Lake, Snapshot, newest
 from pipelines.use_case import SourceTable, UseCase
+
+if TYPE_CHECKING:
+    from pandera.polars import DataFrameSchema
 
 Fault = Callable[[pl.DataFrame], pl.DataFrame]  # what a day as delivered becomes: for tests and the lab
 

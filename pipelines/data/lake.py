@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -183,7 +184,7 @@ class Lake:
         Returns:
             The version that holds the rows (the current one when nothing was appended).
         Raises:
-            LakeError: `MAX_ATTEMPTS` conflicts in a row.
+            LakeError: `MAX_ATTEMPTS` conflicts in a row, or a commit that cannot succeed (a full disk, other columns).
         """
         error: Exception | None = None
         for attempt in range(MAX_ATTEMPTS):
@@ -204,7 +205,7 @@ class Lake:
                 write_deltalake(snapshot.table, frame, mode="append", commit_properties=properties)
             except (CommitFailedError, DeltaError) as problem:
                 if not _is_conflict(problem):
-                    raise
+                    raise LakeError(f"{self.path(table)}: nothing was written: {_words(problem)}") from problem
                 error = problem
                 time.sleep(random.uniform(0, min(2.0, 0.02 * 2**attempt)))  # noqa: S311  jitter, not a secret
                 continue
@@ -217,18 +218,24 @@ class Lake:
         """Replace the whole table, or the rows that the SQL predicate `where` selects, in one commit.
 
         Earlier versions stay readable. `frame` must satisfy `where`. Returns the new version.
+
+        Raises:
+            LakeError: another writer replaced rows meanwhile, or the commit cannot succeed; nothing was written.
         """
-        if where is not None and self.exists(table):
-            write_deltalake(self._open(table), frame, mode="overwrite", predicate=where)
-        else:
-            write_deltalake(
-                self.path(table),
-                frame,
-                mode="overwrite",
-                schema_mode="overwrite",
-                partition_by=list(partition_by) or None,
-                storage_options=self._options,
-            )
+        try:
+            if where is not None and self.exists(table):
+                write_deltalake(self._open(table), frame, mode="overwrite", predicate=where)
+            else:
+                write_deltalake(
+                    self.path(table),
+                    frame,
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    partition_by=list(partition_by) or None,
+                    storage_options=self._options,
+                )
+        except (CommitFailedError, DeltaError) as error:
+            raise LakeError(f"{self.path(table)}: nothing was written: {_words(error)}") from error
         return self.version(table)
 
     def compact(self, table: str) -> int:
@@ -262,7 +269,8 @@ class Lake:
         except TableNotFoundError as error:
             raise LakeError(f"{self.path(table)}: no such table; run `flightdeck data ingest` first") from error
         except DeltaError as error:
-            raise LakeError(f"{self.path(table)}: version {version} cannot be read: {error}") from error
+            which = "the newest version" if version is None else f"version {version}"
+            raise LakeError(f"{self.path(table)}: {which} cannot be read: {_words(error)}") from error
 
 
 def newest(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
@@ -285,7 +293,10 @@ def _rows(table: DeltaTable, columns: Sequence[str] | None, filters: Filters | N
     scan = pl.scan_delta(table)
     for column, operator, value in filters or ():
         scan = scan.filter(_OPERATORS[operator](pl.col(column), value))
-    return (scan if columns is None else scan.select(list(columns))).collect()
+    try:
+        return (scan if columns is None else scan.select(list(columns))).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:  # a file that the log names is gone or broken; a wrong column
+        raise LakeError(f"{table.table_uri}: version {table.version()} cannot be read: {error}") from error
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -308,6 +319,11 @@ _OPERATORS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 def _next(snapshot: Snapshot, transaction: str) -> int:
     current = None if snapshot.table is None else snapshot.table.transaction_version(transaction)
     return (current or 0) + 1
+
+
+def _words(error: Exception) -> str:
+    """What delta-rs says, without the Rust backtrace that may follow."""
+    return re.split(r"\n\s*0: ", str(error))[0].strip()
 
 
 def _is_conflict(error: Exception) -> bool:

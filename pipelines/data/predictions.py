@@ -146,8 +146,10 @@ def _commit(redis: Any, lake: Lake, entries: Entries, now_utc: dt.datetime) -> D
         days = frame["day"].unique().sort()
         lake.append_once(TABLE, [f"predictions/{day}" for day in days], build, partition_by=["day"])
     keys = [key for key, _ in entries]
-    redis.xack(PREDICTION_STREAM, GROUP, *keys)
-    redis.xdel(PREDICTION_STREAM, *keys)
+    with redis.pipeline(transaction=True) as both:  # acknowledged but not trimmed would stay on the stream for ever
+        both.xack(PREDICTION_STREAM, GROUP, *keys)
+        both.xdel(PREDICTION_STREAM, *keys)
+        both.execute()
     return Drained(len(entries), written[0], len(records) - written[0], unreadable)
 
 

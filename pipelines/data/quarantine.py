@@ -63,11 +63,15 @@ def put(
         (staged / FAILURES).write_text(json.dumps(_as_json(item), indent=2))
         (staged / TEXT).write_text(as_text(item))
         (staged / PAGE).write_text(as_page(item))
-        if item.folder.exists():  # delivered before; bad again, so no longer resolved
+        staged.chmod(0o755)  # made for its owner alone
+        try:
+            staged.rename(item.folder)  # atomic: readers see the folder whole or not at all
+        except OSError:
+            if not item.folder.is_dir():
+                raise
+            # Delivered before, or by another process just now; bad again, so no longer resolved.
             (item.folder / RESOLVED).unlink(missing_ok=True)
             shutil.rmtree(staged)
-        else:
-            staged.rename(item.folder)  # atomic: readers see the folder whole or not at all
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise

@@ -113,3 +113,34 @@ def test_predictions_without_redis_says_that_nothing_is_lost(run):
     result = run("predictions", "--redis", "redis://127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "nothing is lost" in result.output
+
+
+def test_a_place_that_cannot_be_written_or_reached_is_told_in_one_line(run, tmp_path):
+    (tmp_path / "file").touch()
+    for command in (("ingest", "--to", "2020-01-01"), ("predictions", "--redis", "redis://127.0.0.1:1/0")):
+        result = run(*command, "--state", str(tmp_path / "file"))
+        assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
+    assert run("predictions", "--redis", "nonsense").exit_code == 2
+
+
+def test_a_broken_table_is_told_in_one_line(run, tmp_path):
+    run("ingest", "--to", "2020-01-01")
+    for file in (tmp_path / "lake" / "rides" / "_delta_log").iterdir():
+        file.write_text("{broken")
+    for command in (["status"], ["ingest", "--to", "2020-01-02"]):
+        result = run(*command)
+        assert (result.exit_code, type(result.exception)) == (1, SystemExit), result.output
+        assert "rides: the newest version cannot be read" in result.output
+
+
+def test_a_table_that_is_in_quarantine_alone_is_shown(run):
+    run("ingest", "--from", "2020-01-07", "--to", "2020-01-07")
+    result = run("status")
+    assert result.exit_code == 0
+    assert re.search(r"rides\W+0\W+1\W", result.output), result.output
+
+
+def test_quarantine_of_an_unknown_table_is_not_called_empty(run):
+    result = run("quarantine", "--table", "trams")
+    assert result.exit_code == 2
+    assert "rides" in result.output

@@ -66,7 +66,7 @@ def test_a_record_logged_twice_is_kept_once(streams, lake):
 
 def test_a_drain_killed_between_commit_and_acknowledgement_loses_and_repeats_nothing(streams, lake, redis_port):
     class DiesBeforeAck(redis.Redis):
-        def xack(self, *_, **__):
+        def pipeline(self, *_, **__):
             raise KeyboardInterrupt
 
     publish(streams, record("a"), record("b"))

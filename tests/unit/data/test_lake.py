@@ -128,3 +128,30 @@ def test_compaction_keeps_the_rows(lake):
     assert sorted(lake.read("t")["value"].to_pylist()) == [0, 1, 2, 3]
     assert lake.snapshot("t").rows_per_day() == {AT.date(): 4}
     assert lake.snapshot("t").rows() == 4
+
+
+def test_what_cannot_be_read_or_written_is_told_with_the_table(lake, tmp_path):
+    lake.append("t", frame("a", 1))
+    for file in (tmp_path / "lake" / "t").glob("**/*.parquet"):
+        file.unlink()
+    with pytest.raises(LakeError, match=r"lake/t.*version 1 cannot be read"):
+        lake.read("t")
+    for file in (tmp_path / "lake" / "t" / "_delta_log").glob("*.json"):
+        file.write_text("{broken")
+    with pytest.raises(LakeError, match="the newest version cannot be read") as told:
+        lake.read("t")
+    assert "\n" not in str(told.value), "no backtrace of Rust for the user"
+    (tmp_path / "file").touch()
+    for write in (Lake(tmp_path / "file").append, Lake(tmp_path / "file").replace):
+        with pytest.raises(LakeError, match="nothing was written"):
+            write("t", frame("a", 1))
+
+
+def test_two_replacements_of_the_same_rows_at_once_are_told_apart(lake, monkeypatch):
+    lake.append("t", frame("a", 1))
+    behind = lake._open("t")
+    Lake(lake.root).replace("t", frame("a", 2), where="key = 'a'")
+    monkeypatch.setattr(lake, "_open", lambda *_: behind)
+    with pytest.raises(LakeError, match="nothing was written"):
+        lake.replace("t", frame("a", 3), where="key = 'a'")
+    assert Lake(lake.root).read("t")["value"].to_pylist() == [2]
