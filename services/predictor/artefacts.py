@@ -47,10 +47,13 @@ def obtain_artefact(
 
 def _fetch(artefacts: Path, *, name: str, version: str, sha256: str, tracking_uri: str, timeout_s: float) -> None:
     """Download into a hidden folder, check, then rename: a reader sees all of it or nothing."""
+    at = urllib.parse.urlsplit(tracking_uri)
+    login = at.username and (urllib.parse.unquote(at.username), urllib.parse.unquote(at.password or ""))
+    tracking_uri = at._replace(netloc=at.netloc.rpartition("@")[2]).geturl().rstrip("/")  # no password in any message
     artefacts.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{sha256[:12]}-", dir=artefacts))
     try:
-        with httpx.Client(base_url=tracking_uri.rstrip("/"), timeout=timeout_s, trust_env=False) as client:
+        with httpx.Client(base_url=tracking_uri, auth=login or None, timeout=timeout_s, trust_env=False) as client:
             source = _source(client, name, version, sha256)
             _download(client, f"{source}/{MANIFEST}", partial / MANIFEST, _LARGEST_MANIFEST_BYTES)
             content = (partial / MANIFEST).read_bytes()

@@ -24,7 +24,7 @@ from flightdeck.contracts.artefact import ArtefactError
 from services.predictor.app import Routes
 from services.predictor.log_guard import OncePerInterval
 from services.predictor.runtime import Runtime, load_model
-from services.predictor.settings import PredictorSettings
+from services.predictor.settings import PredictorSettings, complaint
 
 logger = logging.getLogger("flightdeck.predictor")
 logger.setLevel(logging.INFO)
@@ -36,12 +36,7 @@ def read_settings() -> PredictorSettings:
     try:
         return PredictorSettings()  # type: ignore[call-arg]
     except pydantic.ValidationError as error:
-        lines = [
-            # Values are not repeated: the Redis addresses may carry passwords.
-            f"  PREDICTOR_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        ]
-        return _give_up("the settings are incomplete or wrong:\n" + "\n".join(lines))
+        return _give_up(complaint(error))
 
 
 def _give_up(words: str) -> Any:

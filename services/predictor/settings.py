@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pydantic
 import pydantic_settings
+import redis.connection
 
 
 class PredictorSettings(pydantic_settings.BaseSettings):
@@ -54,3 +55,22 @@ class PredictorSettings(pydantic_settings.BaseSettings):
         default="", description="Name of this process in the prediction log; default host:pid."
     )
     image: str = pydantic.Field(default="unknown", description="The code that serves: image digest or commit.")
+
+    @pydantic.field_validator("online_redis_url", "streams_redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: str) -> str:
+        """Now, with words: later it would be a trace of the worker, again and again."""
+        try:
+            redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError:  # which may quote a part of a password
+            raise ValueError("not an address of Redis; write e.g. redis://127.0.0.1:6379/0") from None
+        return url
+
+
+def complaint(error: pydantic.ValidationError) -> str:
+    """What is wrong with the environment, by variable; values are not repeated: addresses may carry passwords."""
+    lines = [
+        f"  PREDICTOR_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        for item in error.errors(include_input=False)
+    ]
+    return "the settings are incomplete or wrong:\n" + "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import threading
@@ -23,9 +24,11 @@ class Registry:
     def __init__(self, folder: Path, sha256_tag: str) -> None:
         registry = self
         self.folder, self.tag, self.source = folder, sha256_tag, "mlflow-artifacts:/1/r1/artifacts/artefact"
+        self.logins: set[str | None] = set()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                registry.logins.add(self.headers["authorization"])
                 status, content = registry.answer(self.path)
                 self.send_response(status)
                 self.send_header("content-length", str(len(content)))
@@ -103,6 +106,17 @@ def test_a_manifest_with_another_digest_is_refused(tmp_path, registry):
 def test_no_registry_and_no_folder_is_told_in_words(tmp_path, uri):
     with pytest.raises(ArtefactError, match=r"cannot fetch it from|PREDICTOR_TRACKING_URI is not set"):
         obtain(tmp_path, "d" * 64, uri)
+
+
+def test_the_registrys_password_is_used_and_stands_in_no_message(tmp_path, registry):
+    uri = registry.uri.replace("http://", "http://reader:s%2Fkret@")
+    obtain(tmp_path / "a", registry.tag, uri)
+    assert registry.logins == {"Basic " + base64.b64encode(b"reader:s/kret").decode()}
+    registry.source = "mlflow-artifacts:/nowhere"
+    for asked in (registry.tag, "e" * 64):
+        with pytest.raises(ArtefactError) as caught:
+            obtain(tmp_path / "b", asked, uri)
+        assert "kret" not in str(caught.value)
 
 
 def test_an_artefact_outside_the_proxy_is_not_fetched(tmp_path, registry):
