@@ -48,7 +48,7 @@ class Routes:
         self._horizon_min = manifest.horizon_min
         document = openapi.document(runtime, row)
         self._openapi = self._encode(document)
-        self._docs = openapi.page(document).encode()
+        self._docs = openapi.page(document, openapi.inputs(manifest)).encode()
         self._last_complaint_s = -_COMPLAINT_INTERVAL_S
         self._routes: dict[str, tuple[bytes, Callable[..., Awaitable[tuple[int, bytes, bytes]]]]] = {
             "/v1/predict": (b"POST", self._predict),

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from feature_repo import request as use_case
+from flightdeck.contracts.artefact import ModelManifest
 from services.predictor import schema
 from services.predictor.runtime import Runtime
 
 _REFS = "#/components/schemas/{name}"
-_ERRORS = {
-    400: "The body is not JSON.",
-    408: "The body did not arrive in time.",
-    413: "The body is too large.",
-    415: "The content type is not application/json.",
-    422: "The body breaks the schema: unknown or missing field, wrong type, value out of range or not known.",
-    503: "A feature whose policy is `reject` is missing or stale, or this process is draining.",
+_ERRORS = {  # status: why, and an example of code, message and field
+    400: ("The body is not JSON.", ("not_json", "NaN is not JSON; numbers are finite", "rows[0].x")),
+    408: ("The body did not arrive in time.", ("body_timeout", "the body did not arrive within 10 s", None)),
+    413: ("The body is too large.", ("body_too_large", "a body has at most 2000000 bytes; ...", None)),
+    415: (
+        "The content type is not application/json.",
+        ("unsupported_media_type", "send content-type: application/json", "content-type"),
+    ),
+    422: (
+        "The body breaks the schema: unknown or missing field, wrong type, value out of range or not known.",
+        ("unknown_field", "Object contains unknown field `x`", "rows[0].x"),
+    ),
+}
+_REJECTED = {
+    503: (
+        "A view whose policy is `reject` has no usable values.",
+        ("features_unavailable", "weather: stale 30000 s > 21600 s", "rows[0]"),
+    )
 }
 
 
@@ -77,6 +90,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
                     example={"rows": [msgspec.to_builtins(use_case.EXAMPLE)]},
                     answer="PredictResponse",
                     answered=predicted,
+                    errors=_ERRORS | _REJECTED,
                 )
             },
             "/v1/score": {
@@ -87,6 +101,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
                     example={"rows": [vector]},
                     answer="ScoreResponse",
                     answered=scored,
+                    errors=_ERRORS,
                 )
             },
             "/healthz": {"get": _get("The process lives.", {"status": "ok"})},
@@ -120,11 +135,20 @@ def _raw(kind: type[Any]) -> dict[str, Any]:
     raise NotImplementedError(kind)
 
 
-def _post(*, summary: str, text: str, body: str, example: Any, answer: str, answered: Any) -> dict[str, Any]:
-    error = {
-        "error": {"code": "unknown_field", "message": "Object contains unknown field `x`", "field": "rows[0].x"},
-        "request_id": answered["request_id"],
-    }
+def _post(
+    *,
+    summary: str,
+    text: str,
+    body: str,
+    example: Any,
+    answer: str,
+    answered: Any,
+    errors: Mapping[int, tuple[str, tuple[str, str, str | None]]],
+) -> dict[str, Any]:
+    def refused(error: tuple[str, str, str | None]) -> dict[str, Any]:
+        named = dict(zip(("code", "message", "field"), error, strict=True))
+        return _content("ErrorResponse", {"error": named, "request_id": answered["request_id"]})
+
     return {
         "summary": summary,
         "description": text,
@@ -139,10 +163,7 @@ def _post(*, summary: str, text: str, body: str, example: Any, answer: str, answ
         "requestBody": {"required": True, "content": _content(body, example)},
         "responses": {
             "200": {"description": "One answer per row, in order.", "content": _content(answer, answered)},
-            **{
-                str(status): {"description": why, "content": _content("ErrorResponse", error)}
-                for status, why in _ERRORS.items()
-            },
+            **{str(status): {"description": why, "content": refused(error)} for status, (why, error) in errors.items()},
         },
     }
 
@@ -158,8 +179,18 @@ def _content(name: str, example: Any) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REFS.format(name=name)}, "example": example}}
 
 
-def page(api: dict[str, Any]) -> str:
-    """`api` as one HTML page: no script, style or font from elsewhere; POST routes can be tried on it."""
+def inputs(manifest: ModelManifest) -> list[tuple[str, str, str, str, str]]:
+    """The model's inputs as rows of text: feature, view, training median, oldest age, policy."""
+    rows = []
+    for feature in manifest.features:
+        policy = manifest.views.get(feature.view) if feature.source == "stored" else None
+        served = ("", "") if policy is None else (f"{policy.max_age_s / 3600:g} h", policy.on_missing.value)
+        rows.append((feature.name, feature.view, f"{feature.default:.6g}", *served))
+    return rows
+
+
+def page(api: dict[str, Any], features: Sequence[Sequence[str]]) -> str:
+    """`api` and the rows of `inputs` as one HTML page: nothing from elsewhere; POST routes can be tried on it."""
     parts = []
     for path, methods in api["paths"].items():
         for method, about in methods.items():
@@ -167,6 +198,9 @@ def page(api: dict[str, Any]) -> str:
     schemas = "".join(
         f"<details id='{html.escape(name)}'><summary>{html.escape(name)}</summary><pre>{_pretty(about)}</pre></details>"
         for name, about in api["components"]["schemas"].items()
+    )
+    table = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in features
     )
     title = html.escape(api["info"]["title"])
     return (
@@ -176,6 +210,8 @@ def page(api: dict[str, Any]) -> str:
         f"<small>version {html.escape(api['info']['version'])}</small></h1>"
         f"<p>{_prose(api['info']['description'])}</p><p><a href='/openapi.json'>openapi.json</a> · "
         f"<a href='/readyz'>readyz</a> · <a href='/metrics'>metrics</a></p>{''.join(parts)}"
+        f"<h2>Inputs of the model</h2><div class='wide'><table><thead><tr><th>Feature</th><th>View</th>"
+        f"<th>Training median</th><th>Oldest</th><th>When missing</th></tr></thead><tbody>{table}</tbody></table></div>"
         f"<h2>Schemas</h2>{schemas}</main>"
         f"<script>{_SCRIPT}</script></body></html>"
     )
@@ -186,19 +222,21 @@ def _operation(path: str, method: str, about: dict[str, Any]) -> str:
     tried = ""
     if body:
         example = html.escape(json.dumps(body["example"], indent=2))
+        lines = min(16, example.count("\n") + 1)
         tried = (
             f"<form data-path='{html.escape(path)}'><label>Body"
-            f"<textarea rows='12' spellcheck='false'>{example}</textarea>"
+            ff"<textarea rows='{lines}' spellcheck='false'>{example}</textarea>"
             "</label><button>Send</button><pre class='answer' hidden></pre></form>"
         )
     answers = "".join(
-        f"<details><summary>{html.escape(status)} {html.escape(answer['description'])}</summary>"
+        f"<details><summary><b>{html.escape(status)}</b> {_prose(answer['description'])}</summary>"
         f"<pre>{_pretty(answer.get('content', {}).get('application/json', {}).get('example', ''))}</pre></details>"
         for status, answer in about["responses"].items()
     )
     return (
-        f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{_prose(about['summary'])} "
-        f"{_prose(about.get('description', ''))}</p>{tried}{answers}</section>"
+        f"<section><h2><b class='{method}'>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
+        f"<p>{_prose(about['summary'].rstrip('.'))}. {_prose(about.get('description', ''))}</p>"
+        f"{tried}{answers}</section>"
     )
 
 
@@ -215,11 +253,17 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f6f7f9;color:#1b1f24}
 main{max-width:60rem;margin:auto;padding:1rem}
 section,details{background:#fff;border:1px solid #d5dae1;border-radius:.5rem;padding:.5rem 1rem;margin:.5rem 0}
-section details{border:0;padding:0}h2{font-size:1.1rem}small{color:#59636e}summary{cursor:pointer}
+section details{border:0;padding:0}
+h2{font-size:1.1rem;margin:.5rem 0}h2 code{font-size:1.05rem}p{margin:.4rem 0}
+small{color:#59636e}summary{cursor:pointer}
 pre,textarea,code{font:13px/1.4 ui-monospace,monospace}pre{overflow:auto}code{overflow-wrap:anywhere}
-textarea{width:100%;box-sizing:border-box}button{padding:.3rem 1rem}
-@media(prefers-color-scheme:dark){body{background:#14171b;color:#e6e9ed}section,details{background:#1d2126;
-border-color:#363c44}a{color:#7db7ff}textarea{background:#14171b;color:inherit}small{color:#9aa4af}}
+textarea{width:100%;box-sizing:border-box}button{padding:.3rem 1rem;margin:.3rem 0}
+h2 b{font-size:.8rem;padding:.15rem .5rem;border-radius:.3rem;color:#fff;background:#1f6f43}
+h2 b.post{background:#1f5fbf}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;background:#fff;font-size:.9rem}
+th,td{text-align:left;padding:.25rem .75rem;border:1px solid #d5dae1}td:nth-child(3),td:nth-child(4){text-align:right}
+@media(prefers-color-scheme:dark){body{background:#14171b;color:#e6e9ed}section,details,table{background:#1d2126;
+border-color:#363c44}th,td{border-color:#363c44}a{color:#7db7ff}textarea{background:#14171b;color:inherit}small{color:#9aa4af}}
 """
 _SCRIPT = """
 for (const form of document.querySelectorAll('form')) form.addEventListener('submit', async event => {
