@@ -225,7 +225,7 @@ def _operation(path: str, method: str, about: dict[str, Any]) -> str:
         lines = min(16, example.count("\n") + 1)
         tried = (
             f"<form data-path='{html.escape(path)}'><label>Body"
-            ff"<textarea rows='{lines}' spellcheck='false'>{example}</textarea>"
+            f"<textarea rows='{lines}' spellcheck='false'>{example}</textarea>"
             "</label><button>Send</button><pre class='answer' hidden></pre></form>"
         )
     answers = "".join(
