@@ -1,7 +1,7 @@
 """What the predictor is compared with: Starlette and onnxruntime by hand, with the same duties.
 
-Validation (msgspec, unknown fields and non-finite numbers refused), request id, Prometheus metrics, and a prediction
-log in batches to a Redis stream. `uvicorn benchmarks.starlette_reference:app`, environment as the predictor's.
+Validation (msgspec: unknown fields, numbers that are no finite float32, no or too many rows are refused), request id,
+Prometheus metrics, and a prediction log in batches to a Redis stream. `uvicorn benchmarks.starlette_reference:app`, environment as the predictor's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -33,14 +34,16 @@ SHA256 = os.environ["PREDICTOR_MODEL_SHA256"]
 FOLDER = Path(os.environ["PREDICTOR_ARTEFACTS"]) / SHA256
 MANIFEST = verify_artefact(FOLDER, SHA256)
 NAMES = [feature.name for feature in MANIFEST.features]
+FLOAT32_MAX = 3.4028234663852886e38
 
-Row = msgspec.defstruct("Row", [(name, float | None) for name in NAMES], forbid_unknown_fields=True)
+Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] | None
+Row = msgspec.defstruct("Row", [(name, Number) for name in NAMES], forbid_unknown_fields=True)
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     """The request."""
 
-    rows: list[Row]  # type: ignore[valid-type]
+    rows: Annotated[list[Row], msgspec.Meta(min_length=1, max_length=1000)]  # type: ignore[valid-type]
 
 
 options = onnxruntime.SessionOptions()
