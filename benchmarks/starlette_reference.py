@@ -1,7 +1,8 @@
 """What the predictor is compared with: Starlette and onnxruntime by hand, with the same duties.
 
 Validation (msgspec: unknown fields, numbers that are no finite float32, no or too many rows are refused), request id,
-Prometheus metrics, and a prediction log in batches to a Redis stream. `uvicorn benchmarks.starlette_reference:app`, environment as the predictor's.
+Prometheus metrics, and a prediction log in batches to a Redis stream. `uvicorn benchmarks.starlette_reference:app`,
+environment as the predictor's.
 """
 
 from __future__ import annotations

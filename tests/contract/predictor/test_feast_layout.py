@@ -23,6 +23,7 @@ from flightdeck.contracts.model_spec import OnMissing
 from services.predictor.features import StoredView
 from services.predictor.online_store import OnlineStore, entity_key, feature_field, timestamp_field
 
+pytestmark = pytest.mark.xdist_group("feast_layout")  # Feast is imported and the store written once
 PROJECT = "layout_test"
 VIEWS = {
     "route": (("dest", "origin"), ("late_share", "flights")),

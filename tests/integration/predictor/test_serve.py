@@ -23,6 +23,7 @@ from flightdeck.contracts.clock import CLOCK_KEY, ReplayClock
 from flightdeck.contracts.prediction import PREDICTION_STREAM, PredictionRecord
 from services.predictor.runtime import feature_hash
 
+pytestmark = pytest.mark.xdist_group("predictor")  # the servers are started once
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = {"carrier": "UA", "origin": "EWR", "dest": "IAH", "tailnum": "N14228"}
 
