@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -194,7 +195,7 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
                     Story(stack, board, days=days, trials=trials).run()
             finally:
                 console.print(board.table())
-            console.print("stopping ...", end="\r")
+            console.print("stopping ...")
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("\ninterrupted; every process was stopped. Run it again: it starts afresh.", file=sys.stderr)
@@ -204,7 +205,10 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
         return 1
     except Exception as error:
         return _told(layout, error)
-    console.print(f"report: {layout.reports / 'lab.html'}")
+    minutes, seconds = divmod(round(board.seconds), 60)
+    spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    console.print(f"{minutes}:{seconds:02d} minutes, {spent:.0f} s of CPU time on {os.cpu_count()} cores")
+    console.print(f"report: {layout.reports / 'lab.html'}", soft_wrap=True)
     return 0 if board.ok else 1
 
 
