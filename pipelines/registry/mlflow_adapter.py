@@ -15,6 +15,7 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its default of 7 waits minutes before it tells that nobody answers
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }.items():
@@ -150,7 +151,7 @@ class MlflowRegistry:
                 self._client.create_registered_model(name)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{path}"
             made = self._client.create_model_version(
-                name, source=source, run_id=run_id, tags=dict(tags), description=description
+                name, source=source, run_id=run_id, tags=dict(tags), description=description, await_creation_for=0
             )
             return str(made.version)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlflow
 import polars as pl
 import pytest
 
+from flightdeck.cli.main import main
 from flightdeck.contracts.artefact import ArtefactError, verify_artefact
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.layout import StateLayout
@@ -32,8 +34,6 @@ from pipelines.registry.versions import (
 )
 from pipelines.training.candidate import Candidate, load_candidate
 from pipelines.training.train import train_candidate
-
-from datetime import UTC, datetime  # isort: skip
 
 UNTIL = datetime(2013, 7, 1, tzinfo=UTC)
 Run = Callable[..., tuple[Candidate, GateReport]]
@@ -226,3 +226,46 @@ def test_a_training_that_fails_leaves_a_failed_run(run: Run, spec: ModelSpec, ml
     experiment = client.get_experiment_by_name(spec.name)
     runs = client.search_runs([experiment.experiment_id], "tags.`flightdeck.note` = 'empty'")
     assert [item.info.status for item in runs] == ["FAILED"]
+
+
+def cli(*args: str) -> int:
+    try:
+        return main(list(args))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def test_the_commands_list_show_verify_and_fetch(
+    champion: ModelRef, layout: StateLayout, mlflow_server: str, monkeypatch: Any, capsys: Any
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("FLIGHTDECK_STATE", str(layout.root))
+    assert cli("models", "list", "trips") == 0
+    listed = capsys.readouterr().out
+    assert f"trips v{champion.version}  PROMOTE champion" in listed
+    assert cli("models", "show", "trips", "champion") == 0
+    assert f'"sha256": "{champion.sha256}"' in capsys.readouterr().out
+    assert cli("models", "verify", "trips", champion.version) == 0
+    assert cli("models", "fetch", "trips", "champion") == 0
+    assert str(layout.artefacts / champion.sha256) in capsys.readouterr().out
+    assert cli("models", "verify", "trips", champion.version, "--public-key", "00" * 32) == 5
+    assert "signed by" in capsys.readouterr().err
+
+
+def test_the_gate_command_holds_what_it_cannot_join_again(  # noqa: PLR0917  fixtures
+    first: tuple[Candidate, GateReport], champion: ModelRef, layout: StateLayout, mlflow_server: str,
+    monkeypatch: Any, capsys: Any,
+):  # fmt: skip
+    """This world has no feature store: the real join and the real truncation fail, and so the verdict is HOLD."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("FLIGHTDECK_STATE", str(layout.root))
+    assert cli("gate", "trips", champion.version, "--promote") == 4
+    out = capsys.readouterr().out
+    assert "HOLD    leak_join" in out and "HOLD    leak_truncation" in out
+    assert "champion of" not in out
+
+
+def test_a_command_without_a_server_ends_with_words(monkeypatch: Any, capsys: Any):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert cli("models", "list") == 5
+    assert "--tracking-uri" in capsys.readouterr().err
