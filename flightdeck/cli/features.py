@@ -42,7 +42,7 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (ExportError, LakeError, OnlineStoreUnavailable, RegistryError, ValueError) as error:
+    except (ExportError, LakeError, OnlineStoreUnavailable, OSError, RegistryError, ValueError) as error:
         print(f"flightdeck features: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 

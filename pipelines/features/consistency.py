@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from redis.exceptions import RedisError
 
 from feature_repo.transforms import BUILDS
 from feature_repo.view_build import ViewBuild
 from pipelines.data.lake import Lake
 from pipelines.features.build import build_view, read_source
+from pipelines.features.materialize import unavailable
+from pipelines.features.registry import RegistryError
 from pipelines.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ def check(
         seed: of the sample.
     Raises:
         ValueError: no such view.
+        RegistryError: a view is not registered.
+        OnlineStoreUnavailable: the store does not answer.
     """
     compared: dict[str, int] = {}
     mismatches: list[Mismatch] = []
@@ -102,12 +107,24 @@ def expected_rows(use_case: UseCase, lake: Lake, build: ViewBuild, at_utc: dt.da
 def online_rows(
     store: FeatureStore, build: ViewBuild, keys: Sequence[Mapping[str, str]]
 ) -> list[dict[str, tuple[float | None, dt.datetime | None]]]:
-    """Per key the served value and event time of every feature, through Feast's `get_online_features`."""
+    """Per key the served value and event time of every feature, through Feast's `get_online_features`.
+
+    Raises:
+        RegistryError: the view is not registered.
+        OnlineStoreUnavailable: the store does not answer.
+    """
+    from feast.errors import FeatureViewNotFoundException
+
     if not keys:
         return []
-    answer = store.get_online_features(
-        features=[f"{build.name}:{name}" for name in build.features], entity_rows=[dict(key) for key in keys]
-    ).to_dict(include_event_timestamps=True)
+    try:
+        answer = store.get_online_features(
+            features=[f"{build.name}:{name}" for name in build.features], entity_rows=[dict(key) for key in keys]
+        ).to_dict(include_event_timestamps=True)
+    except FeatureViewNotFoundException as error:
+        raise RegistryError(f"{error}; run `flightdeck features apply`") from error
+    except RedisError as error:
+        raise unavailable(store, error) from error
     return [
         {name: (answer[name][row], _time(answer[f"{name}__ts"][row])) for name in build.features}
         for row in range(len(keys))

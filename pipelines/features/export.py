@@ -5,7 +5,6 @@ DuckDB reads Delta only through an extension that it downloads at run time; loca
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -74,8 +73,12 @@ def export(lake: Lake, layout: StateLayout) -> str:
             manifest = {"id": export_id, "table_versions": versions, "rows": rows}
             (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
             scratch.chmod(0o755)
-            with contextlib.suppress(OSError):  # another process made the same export meanwhile: equal content
+            try:
                 scratch.rename(folder)
+            except OSError as error:
+                # Another process may have made the same export meanwhile, with equal content.
+                if not (folder / MANIFEST).is_file():
+                    raise ExportError(f"{folder} cannot be made ({error}); delete it, then export again") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     _point_current_at(folder, layout)

@@ -33,6 +33,14 @@ class OnlineStoreUnavailable(RuntimeError):
     """The online store does not answer; nothing is lost, run the same command again."""
 
 
+def unavailable(store: FeatureStore, error: Exception) -> OnlineStoreUnavailable:
+    """The same words wherever the online store is found not to answer."""
+    return OnlineStoreUnavailable(
+        f"the online store at {store.config.online_store.connection_string} does not answer ({error}); "
+        "start it, or say where it is with FLIGHTDECK_ONLINE_REDIS, then run again"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
     """What one write did.
@@ -65,6 +73,7 @@ def materialize(
     """Write the newest row per key, known by `until_utc`, of the current export into the online store.
 
     Incremental: rows after the last materialization (the registry remembers), at first those within the view's ttl.
+    It remembers the newest row that the export held: rows that the export lacked are not passed over later.
 
     Args:
         layout: the state folder.
@@ -75,7 +84,7 @@ def materialize(
         progress: called after each view.
     Raises:
         ValueError: `until_utc` has no time zone.
-        RegistryError: a view is not registered.
+        RegistryError: a view is not registered, or none is.
         ExportError: there is no export.
         OnlineStoreUnavailable: the store does not answer; what was not written is not recorded as done.
     """
@@ -92,7 +101,8 @@ def materialize(
         else:
             rows = _newest(pq.read_table(export.path(view.name)), view.join_keys, since, until_utc)
             written = write_online(store, view.name, rows, now_utc=until_utc)
-            store.registry.apply_materialization(view, store.project, since, until_utc)
+            if rows.num_rows:
+                store.registry.apply_materialization(view, store.project, since, written.until_utc)
             done.append(
                 Written(view.name, written.rows, written.clamped, since, until_utc, time.perf_counter() - started)
             )
@@ -143,10 +153,7 @@ def write_online(store: FeatureStore, view: str, rows: Rows, *, now_utc: dt.date
         for start in range(0, len(data), BATCH_ROWS):
             provider.online_write_batch(store.config, feature_view, data[start : start + BATCH_ROWS], None)
     except RedisError as error:
-        raise OnlineStoreUnavailable(
-            f"the online store at {store.config.online_store.connection_string} does not answer ({error}); "
-            "start it, or say where it is with FLIGHTDECK_ONLINE_REDIS, then run again"
-        ) from error
+        raise unavailable(store, error) from error
     times = [item[2] for item in data] or [now_utc]
     return Written(view, len(data), clamped, min(times), max(times), time.perf_counter() - started)
 
@@ -177,7 +184,10 @@ def _views(store: FeatureStore, names: Sequence[str] | None) -> list[FeatureView
     from feast.errors import FeatureViewNotFoundException
 
     if names is None:
-        return sorted(store.list_feature_views(allow_cache=True), key=lambda view: view.name)
+        found = sorted(store.list_feature_views(allow_cache=True), key=lambda view: view.name)
+        if not found:
+            raise RegistryError("no feature view is registered; run `flightdeck features apply`")
+        return found
     try:
         return [store.get_feature_view(name, allow_registry_cache=True) for name in names]
     except FeatureViewNotFoundException as error:

@@ -64,7 +64,7 @@ class Described:
 
 
 # A new value of these facts changes what is stored, how it is keyed or what a model receives: never without approval.
-BREAKING = ("feature ", "entity ", "input ", "join keys", "value type", "transformation")
+BREAKING = ("feature ", "input ", "join keys", "value type", "transformation")
 # Where data lie or what people read: no consumer can notice.
 HARMLESS = ("description", "source path")
 
@@ -75,10 +75,13 @@ def open_store(layout: StateLayout, online_redis: str | None = None) -> FeatureS
     Args:
         layout: the state folder.
         online_redis: `host:port[,key=value...]`; else `$FLIGHTDECK_ONLINE_REDIS`, else the usual local port.
+    Raises:
+        RegistryError: the registry's database cannot be opened.
     """
     import yaml
     from feast import FeatureStore
     from feast.repo_config import RepoConfig
+    from sqlalchemy.exc import SQLAlchemyError
 
     path = Path(os.environ.get(CONFIG_ENV) or REPO / "feature_store.yaml")
     raw: dict[str, Any] = yaml.safe_load(os.path.expandvars(path.read_text()))
@@ -88,7 +91,13 @@ def open_store(layout: StateLayout, online_redis: str | None = None) -> FeatureS
     raw["online_store"]["connection_string"] = (
         online_redis or os.environ.get(ONLINE_REDIS_ENV) or raw["online_store"]["connection_string"]
     )
-    return FeatureStore(config=RepoConfig(**raw, repo_path=REPO))
+    try:
+        store = FeatureStore(config=RepoConfig(**raw, repo_path=REPO))
+        _ = store.registry  # opens the database
+        return store
+    except SQLAlchemyError as error:
+        words = str(error).splitlines()[0]
+        raise RegistryError(f"the registry at {raw['registry']['path']} cannot be opened: {words}") from error
 
 
 def defined_objects(layout: StateLayout) -> list[Any]:
@@ -121,8 +130,10 @@ def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
 
     Raises:
         DestructiveChange: a change destroys something and `approve` is False; nothing was written.
-        RegistryError: another process is applying.
+        RegistryError: another process is applying, or removed views' rows cannot be taken out of the online store.
     """
+    from redis.exceptions import RedisError
+
     with _one_writer(layout):
         store = open_store(layout)
         objects = defined_objects(layout)
@@ -140,7 +151,13 @@ def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
             ]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # on-demand views are "experimental": known
-                store.apply(objects, objects_to_delete=gone, partial=not gone)
+                try:
+                    store.apply(objects, objects_to_delete=gone, partial=not gone)
+                except RedisError as error:  # Feast empties what is removed, after it has written the registry
+                    raise RegistryError(
+                        f"the registry is changed, but {store.config.online_store.connection_string} does not answer "
+                        f"({error}): the rows of {', '.join(item.name for item in gone)} stay in the online store"
+                    ) from error
         left = compare(registered(open_store(layout)), wanted)
         if left:
             raise RegistryError(f"after apply the registry still differs: {left}")

@@ -66,6 +66,13 @@ def future_use(
     Raises:
         ValueError: the tables hold nothing that is known only after `at_utc`, so nothing can be told.
     """
+    return _differences(build, *_built_twice(build, tables, keys, at_utc), at_utc)
+
+
+def _built_twice(
+    build: ViewBuild, tables: Mapping[str, pa.Table], keys: Mapping[str, Sequence[str]], at_utc: dt.datetime
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of the day up to `at_utc`: with all data, and with what was known then."""
     known: dict[str, pa.Table] = {}
     later = 0
     for name in build.tables:
@@ -79,7 +86,7 @@ def future_use(
     full, cut = (pl.from_arrow(build_view(build, of, at_utc - DAY, at_utc)) for of in (tables, known))
     assert isinstance(full, pl.DataFrame)
     assert isinstance(cut, pl.DataFrame)
-    return _differences(build, full, cut, at_utc)
+    return full, cut
 
 
 def assert_no_future(
@@ -91,19 +98,22 @@ def assert_no_future(
         The rows compared per view.
     Raises:
         LeakError: names the views, features and first entities that change.
-        ValueError: the lake holds nothing after `at_utc`: never a pass.
+        ValueError: no such view, or the lake holds nothing after `at_utc`: never a pass.
     """
     compared: dict[str, int] = {}
     problems: list[str] = []
     for name in views or list(BUILDS):
+        if name not in BUILDS:
+            raise ValueError(f"no view {name!r}; there are: {', '.join(BUILDS)}")
         build = BUILDS[name]
         tables = {
             table: read_source(use_case, lake, table, build, from_utc=at_utc - DAY, until_utc=at_utc + 2 * DAY)
             for table in build.tables
         }
         keys = {table: use_case.table(table).key for table in build.tables}
-        problems += future_use(build, tables, keys, at_utc)
-        compared[name] = build_view(build, tables, at_utc - DAY, at_utc).num_rows
+        full, cut = _built_twice(build, tables, keys, at_utc)
+        problems += _differences(build, full, cut, at_utc)
+        compared[name] = full.height
     if problems:
         raise LeakError("features know the future: " + "; ".join(problems))
     return compared

@@ -1,6 +1,7 @@
 """The registry after apply against definitions.py, and what plan and apply refuse."""
 
 import dataclasses
+import datetime as dt
 import fcntl
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from flightdeck.contracts.layout import StateLayout
 from pipelines.features import registry
+from pipelines.features.materialize import materialize
 from pipelines.features.registry import DestructiveChange, Effect, RegistryError
 
 ROOT = Path(__file__).parents[3]
@@ -64,7 +66,31 @@ def test_a_view_that_left_the_definitions_is_deleted_only_when_approved(layout, 
     with pytest.raises(DestructiveChange, match="weather: removed"):
         registry.apply(layout)
     assert names(registry.open_store(layout)) == defined()
+    monkeypatch.setenv(registry.ONLINE_REDIS_ENV, "127.0.0.1:1")
+    with pytest.raises(RegistryError, match=r"registry is changed, but 127.0.0.1:1 does not answer"):
+        registry.apply(layout, approve=True)
+    left = names(registry.open_store(layout))
+    assert left["views"] == defined()["views"] - {"weather"}
+    assert left["services"] == set()
     monkeypatch.undo()
+    registry.apply(layout)
+    assert names(registry.open_store(layout)) == defined()
+
+
+def test_without_a_registered_view_there_is_nothing_to_materialize_and_that_is_an_error(tmp_path):
+    layout = StateLayout(tmp_path)
+    folder = layout.exports / "current"
+    folder.mkdir(parents=True)
+    (folder / "export.json").write_text('{"id": "x", "table_versions": {}, "rows": {}}')
+    with pytest.raises(RegistryError, match="flightdeck features apply"):
+        materialize(layout, dt.datetime(2013, 1, 1, tzinfo=dt.UTC))
+
+
+def test_a_registry_that_is_no_database_is_told(tmp_path):
+    layout = StateLayout(tmp_path)
+    layout.feast_registry.write_text("no database")
+    with pytest.raises(RegistryError, match="cannot be opened"):
+        registry.plan(layout)
 
 
 def test_a_changed_keys_or_type_is_destructive(layout, monkeypatch):

@@ -2,10 +2,13 @@ import datetime as dt
 
 import pandas as pd
 import pytest
+import redis
 
 from feature_repo.transforms import BUILDS, CONGESTION_FEATURES
 from pipelines.data.leakage import LeakError
+from pipelines.features.build import build_features
 from pipelines.features.consistency import check, online_rows
+from pipelines.features.export import export
 from pipelines.features.materialize import OnlineStoreUnavailable, materialize, write_online
 from pipelines.features.registry import RegistryError, open_store
 from pipelines.features.truncation import assert_no_future
@@ -48,7 +51,17 @@ def test_materializing_goes_on_where_it_ended(empty_online, layout, store):
     again = materialize(layout, NOW, store=store)
     assert {item.rows for item in again} == {0}
     [later] = materialize(layout, NOW + HOUR, views=["weather"], store=store)
-    assert (later.from_utc, later.rows) == (NOW, 3)
+    assert (later.from_utc, later.rows) == (NOW.replace(minute=0), 3)
+
+
+def test_rows_that_the_export_lacked_as_yet_are_not_passed_over(empty_online, layout, lake, store, use_case):
+    end = dt.datetime(2013, 1, 12, tzinfo=dt.UTC)  # of the export
+    [before] = materialize(layout, end + 3 * HOUR, views=["weather"], full=True, store=store)
+    assert before.rows == 3
+    build_features(use_case, lake, end, end + 2 * HOUR, views=["weather"])
+    export(lake, layout)
+    [after] = materialize(layout, end + 3 * HOUR, views=["weather"], store=store)
+    assert (after.from_utc, after.rows) == (end, 3)
 
 
 def test_a_row_dated_in_the_future_is_set_back_to_now_and_does_not_block_its_key(empty_online, store):
@@ -112,6 +125,20 @@ def test_an_online_store_that_is_down_is_told_and_not_recorded_as_done(layout, s
 def test_no_feature_of_a_real_day_knows_the_future(use_case, lake):
     compared = assert_no_future(use_case, lake, NOW, views=["carrier_history", "weather", "congestion"])
     assert min(compared.values()) > 0
+
+
+def test_reading_from_an_online_store_that_is_down_is_told_too(store, monkeypatch):
+    def away(**_):  # a real one is tried again for many seconds by Feast's client
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(store, "get_online_features", away)
+    with pytest.raises(OnlineStoreUnavailable, match=r"does not answer \(refused\)"):
+        served(store)
+
+
+def test_a_view_that_does_not_exist_is_named(use_case, lake):
+    with pytest.raises(ValueError, match="no view 'nonsense'; there are: carrier_history"):
+        assert_no_future(use_case, lake, NOW, views=["nonsense"])
 
 
 def test_at_the_end_of_the_data_nothing_can_be_told_about_the_future(use_case, lake):

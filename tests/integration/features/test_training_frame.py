@@ -11,6 +11,8 @@ from pipelines.features.export import ExportError, export, read_export
 from pipelines.features.registry import RegistryError
 from pipelines.features.training_frame import TrainingFrameError, training_frame
 
+pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
+
 FROM, UNTIL = (dt.datetime(2013, 1, day, 10, tzinfo=dt.UTC) for day in (3, 11))
 
 
@@ -89,6 +91,19 @@ def test_an_export_of_equal_versions_is_made_once(layout, lake):
     assert export(lake, layout) == first
     assert read_export(layout, first).path("weather").stat().st_mtime_ns == written
     assert read_export(layout).id == first
+
+
+def test_an_incomplete_export_is_told_and_not_pointed_at(layout, lake):
+    name = export(lake, layout)
+    manifest = layout.exports / name / "export.json"
+    content = manifest.read_text()
+    manifest.unlink()
+    try:
+        with pytest.raises(ExportError, match="delete it, then export again"):
+            export(lake, layout)
+    finally:
+        manifest.write_text(content)
+    assert export(lake, layout) == name
 
 
 def test_what_is_missing_is_named(layout, store, entity):
