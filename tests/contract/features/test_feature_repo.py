@@ -14,6 +14,8 @@ from feature_repo.request import EXAMPLE, ON_DEMAND_FEATURES, entity_keys
 from feature_repo.rowwise import CALENDAR_FEATURES
 from feature_repo.transforms import BUILDS
 
+pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
+
 REPO = Path(feature_repo.__file__).parent
 MODULES = sorted(path.name for path in REPO.glob("*.py") if path.name != "__init__.py")
 

@@ -15,6 +15,8 @@ from pipelines.features import registry
 from pipelines.features.materialize import materialize
 from pipelines.features.registry import DestructiveChange, Effect, RegistryError
 
+pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
+
 ROOT = Path(__file__).parents[3]
 
 

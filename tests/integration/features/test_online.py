@@ -13,6 +13,8 @@ from pipelines.features.materialize import OnlineStoreUnavailable, materialize, 
 from pipelines.features.registry import RegistryError, open_store
 from pipelines.features.truncation import assert_no_future
 
+pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
+
 NOW = dt.datetime(2013, 1, 10, 14, 10, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
 

@@ -4,10 +4,13 @@ import datetime as dt
 
 import numpy as np
 import polars as pl
+import pytest
 
 from feature_repo.rowwise import CANCELLATION_KNOWN_AFTER, ORIGINS, CongestionWindow
 from feature_repo.transforms import CONGESTION_FEATURES
 from pipelines.features.build import feature_table
+
+pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
 
 FROM, UNTIL = dt.datetime(2013, 1, 6, tzinfo=dt.UTC), dt.datetime(2013, 1, 10, tzinfo=dt.UTC)
 
