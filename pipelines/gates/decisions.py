@@ -113,8 +113,8 @@ def baseline(evidence: Evidence) -> GateResult:
 def calibration(evidence: Evidence) -> GateResult:
     """The score means what it says: expected calibration error (or bias) within the margin.
 
-    The error of a probability counts as a share of the mean outcome: 0.05 is small where a third of the flights is late
-    and a third of the truth where a seventh is.
+    The error of a probability counts as a share of the mean outcome: 0.05 is small where a third of the outcomes is
+    positive, and a third of the truth where a seventh is.
     """
     spec, scored = evidence.spec, evidence.scored
     days = day_numbers(scored.day)[1]

@@ -31,7 +31,7 @@ _ERRORS = {  # status: why, and an example of code, message and field
 _REJECTED = {
     503: (
         "A view whose policy is `reject` has no usable values.",
-        ("features_unavailable", "weather: stale 30000 s > 21600 s", "rows[0]"),
+        ("features_unavailable", "history: stale 180000 s > 129600 s", "rows[0]"),
     )
 }
 
