@@ -38,7 +38,7 @@ T = TypeVar("T")
 USERS = 64
 HEAD_START_S = 1.0
 DEGRADED_LIMIT = 0.05
-LIVE_AUC = 0.75  # the reference is 0.77 for July, trained to June
+LIVE_AUC = 0.7  # July as a whole reaches 0.76; single days lie between 0.6 and 0.8, and few days may be replayed
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 

@@ -16,7 +16,7 @@ import msgspec
 from flightdeck.lab.jobs import train, world
 from flightdeck.lab.requests import Job, TrainBatch, TrainResult, WorldRequest
 
-PRELOADED = ("pipelines.training.train", "pipelines.gates.gate", "pipelines.registry.versions", "feast", "skl2onnx")
+PRELOADED = ("pipelines.training.train", "pipelines.gates.gate", "pipelines.registry.versions", "feast")
 
 
 def main(folder: Path) -> int:
