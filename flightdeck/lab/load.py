@@ -14,7 +14,8 @@ from flightdeck.lab.users import Arrival
 PROBE_ID = "probe-"  # request ids of the probe: its predictions are no flight's
 TOP_SPEED = 40_000.0
 BUSY_HOURS_PER_DAY = 17.0  # flights are scheduled from 05:00 to 23:00
-RESERVE = 2.0  # the probe must do so many times the rate of a busy hour: users and streamer need the cores too
+RESERVE = 3.0  # the probe must do so many times the rate of a busy hour: users and streamer need the cores too,
+# and a hiccup of the machine must not make the features old
 
 
 @dataclasses.dataclass(frozen=True)
