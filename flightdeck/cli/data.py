@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Ingest days of the source; look at the lake and at quarantined days.",
+    help="Ingest days of the source; look at the lake and at quarantined days.\n\n"
+    "Example: flightdeck data ingest --from 2013-01-01 --to 2013-01-31 && flightdeck data status",
 )
 
 State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]

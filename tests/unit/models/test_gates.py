@@ -32,6 +32,9 @@ def test_a_first_model_needs_no_champion_but_must_beat_the_baseline(evidence: Ma
     assert judge(run_gates(first)).verdict is Verdict.PROMOTE
     noise = np.random.default_rng(1).random(len(scored.label)) * 0.4
     found = by_gate(evidence(champion=None, champion_version=None, candidate=noise, sklearn=noise))
+    assert found["baseline"].verdict is Verdict.HOLD, "as good as a baseline that knows nothing, or not: too few rows"
+    upside_down = 0.4 - scored.candidate * 0.4
+    found = by_gate(evidence(champion=None, champion_version=None, candidate=upside_down, sklearn=upside_down))
     assert found["baseline"].verdict is Verdict.REJECT
 
 
