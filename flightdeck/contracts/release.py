@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pydantic
 
 
@@ -23,6 +25,12 @@ class Release(_Strict):
     image: str = pydantic.Field(min_length=1)
     model: ModelRef
     feature_service: str = pydantic.Field(alias="featureService")
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits that name exactly this release: in process names, routes and tables."""
+        content = "\n".join((self.image, self.model.name, self.model.version, self.model.sha256, self.feature_service))
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
 
     @property
     def short(self) -> str:

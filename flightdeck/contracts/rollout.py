@@ -1,0 +1,291 @@
+"""The ModelRollout: what the CRD `flightdeck.dev/v1alpha1` holds, as types. Every default and bound stands here.
+
+YAML keys are camelCase as in Kubernetes. Unknown keys are refused, and so is a setting that could have no effect: a
+reader of a plan must be able to trust that each line of it does something.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic.alias_generators import to_camel
+
+from flightdeck.contracts.release import Release
+
+API_VERSION = "flightdeck.dev/v1alpha1"
+KIND = "ModelRollout"
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+
+
+def duration_s(value: Any) -> float:
+    """Seconds of a duration as Go and Kubernetes write it: `90s`, `10m`, `1h30m`.
+
+    Raises:
+        ValueError: not such a text; a bare number has no unit and is refused.
+    """
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        raise ValueError(f"a duration with a unit, e.g. 90s, 10m or 1h30m; found {value!r}")
+    return sum(float(number) * _UNIT_S[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value))
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest such text, to a tenth of a second: 5400 is `1h30m`."""
+    tenths = round(seconds * 10)
+    hours, rest = divmod(tenths, 36_000)
+    minutes, rest = divmod(rest, 600)
+    parts = [f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m")) if count]
+    if rest or not parts:
+        parts.append(f"{rest / 10:g}s")
+    return "".join(parts)
+
+
+Duration = Annotated[
+    float,
+    pydantic.BeforeValidator(duration_s),
+    pydantic.PlainSerializer(duration_text, return_type=str),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"}),
+]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Shadow(_Strict):
+    """The candidate gets a copy of each user request; its answers are thrown away and compared."""
+
+    min_pairs: int = pydantic.Field(
+        ge=1, le=10_000_000, description="Pairs of answers to see before the step may pass."
+    )
+    deadline: Duration = pydantic.Field(gt=0, le=7 * 86_400, description="Real time after which `onDeadline` decides.")
+
+
+class Canary(_Strict):
+    """The candidate answers a part of the users."""
+
+    weight: int = pydantic.Field(ge=1, le=99, description="Per cent of the user requests, over all its replicas.")
+    min_requests: int = pydantic.Field(
+        default=100, ge=1, le=10_000_000, description="Answers by the candidate to see in this step before it may pass."
+    )
+    deadline: Duration = pydantic.Field(gt=0, le=7 * 86_400, description="Real time after which `onDeadline` decides.")
+
+
+class Step(_Strict):
+    """One step of the plan: exactly one of the two."""
+
+    shadow: Shadow | None = None
+    canary: Canary | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_of(self) -> Step:
+        if (self.shadow is None) == (self.canary is None):
+            raise ValueError("a step is either `shadow` or `canary`, exactly one of them")
+        return self
+
+    @property
+    def weight(self) -> int:
+        """Per cent of the users that the candidate answers in this step; 0 in the shadow."""
+        return self.canary.weight if self.canary else 0
+
+    @property
+    def deadline_s(self) -> float:
+        """Real seconds that the step may take."""
+        body = self.shadow or self.canary
+        assert body is not None
+        return body.deadline
+
+    @property
+    def words(self) -> str:
+        """For status and history."""
+        return f"canary {self.weight} %" if self.canary else "shadow"
+
+
+class Margins(_Strict):
+    """How much worse than the champion a candidate may be. A metric without a margin is not judged.
+
+    All but the first three compare answers; `shadow only` needs both answers to the same request.
+    """
+
+    error_rate: float | None = pydantic.Field(
+        default=None, gt=0, lt=0.5, description="Share of failed attempts at the gateway, above the champion's."
+    )
+    latency_p50_ratio: float | None = pydantic.Field(
+        default=None, gt=1, le=100, description="Times the champion's median latency that the candidate may take."
+    )
+    latency_p99_ratio: float | None = pydantic.Field(
+        default=None, gt=1, le=100, description="Times the champion's 99th percentile that the candidate's may be."
+    )
+    degraded_rate: float | None = pydantic.Field(
+        default=None, gt=0, lt=0.5, description="Share of degraded answers, above the champion's."
+    )
+    score_shift: float | None = pydantic.Field(
+        default=None, gt=0, lt=1, description="Largest distance between the two score distributions, 0 to 1 (KS)."
+    )
+    score_delta: float | None = pydantic.Field(
+        default=None, gt=0, description="Mean absolute difference of two scores, in the score's unit; shadow only."
+    )
+    label_flips: float | None = pydantic.Field(
+        default=None, gt=0, lt=1, description="Share of pairs in which the decision differs; shadow only."
+    )
+    feature_skew: float | None = pydantic.Field(
+        default=None, gt=0, lt=1,
+        description="Share of pairs in which a feature of one name and one event time has two values; shadow only.",
+    )  # fmt: skip
+    label_loss: float | None = pydantic.Field(
+        default=None, gt=0,
+        description="Mean loss against the outcome above the champion's: squared error of a probability, else absolute "
+        "error in the score's unit. Outcomes come late: it can fail a rollout, and no step waits for it.",
+    )  # fmt: skip
+
+
+SHADOW_ONLY = ("score_delta", "label_flips", "feature_skew")
+
+
+class Judge(_Strict):
+    """What counts as evidence. See docs/judge.md."""
+
+    alpha: float = pydantic.Field(
+        default=0.05, gt=0, le=0.2, description="Bound on the chance that a good candidate is aborted."
+    )
+    beta: float = pydantic.Field(
+        default=0.05, gt=0, le=0.2, description="Bound on the chance that a candidate beyond a margin is promoted."
+    )
+    margins: Margins
+    warmup: int = pydantic.Field(
+        default=20, ge=0, le=10_000, description="First answers of each replica that are left out; errors always count."
+    )
+    max_restarts: int = pydantic.Field(
+        default=3, ge=1, le=100, description="So many deaths of candidate replicas abort, whatever the other evidence."
+    )
+    score_range: tuple[float, float] = pydantic.Field(
+        default=(0.0, 1.0), description="Lowest and highest score, in its unit; beyond it a score counts as the bound."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _effective(self) -> Judge:
+        low, high = self.score_range
+        if not low < high:
+            raise ValueError(f"scoreRange must rise; found [{low:g}, {high:g}]")
+        if not any(value is not None for value in self.margins.__dict__.values()):
+            raise ValueError("margins names no metric: a candidate would be promoted on nothing")
+        for name in ("score_delta", "label_loss"):
+            value = getattr(self.margins, name)
+            if value is not None and value >= high - low:
+                raise ValueError(
+                    f"margins.{to_camel(name)} {value:g} can never be exceeded: scores lie in {low:g} to {high:g}"
+                )
+        return self
+
+
+class OnLimit(enum.StrEnum):
+    """What happens when a step's deadline passes without a verdict."""
+
+    HOLD = "hold"  # stay as it is until a person decides
+    ABORT = "abort"
+    PROMOTE = "promote"  # the next step, as if it had passed
+
+
+class OnNewRelease(enum.StrEnum):
+    """What a new release does to a running rollout."""
+
+    QUEUE_NEWEST = "queueNewest"  # waits for its end; only the newest one waits
+    SUPERSEDE = "supersede"  # aborts it and begins
+
+
+class RolloutSpec(_Strict):
+    """The wanted state. Git owns all but `release`, which the pipeline sets."""
+
+    release: Release
+    replicas: int = pydantic.Field(ge=1, le=100, description="Of champion and candidate each.")
+    plan: list[Step] = pydantic.Field(min_length=1, max_length=20, description="In this order; 100 % follows the last.")
+    judge: Judge
+    ready_deadline: Duration = pydantic.Field(
+        default=300.0, gt=0, le=86_400, description="For the candidate's replicas to be ready, and to be retired."
+    )
+    on_deadline: OnLimit = pydantic.Field(description="A step's deadline passed while the judge was watching.")
+    on_no_data: OnLimit = pydantic.Field(description="A step's deadline passed without data for some metric.")
+    on_new_release: OnNewRelease
+
+    @pydantic.model_validator(mode="after")
+    def _effective(self) -> RolloutSpec:
+        shadows = [index for index, step in enumerate(self.plan) if step.shadow]
+        if shadows not in ([], [0]):
+            raise ValueError("plan: the shadow comes first and once; later it would overlap a weight above 0")
+        weights = [step.weight for step in self.plan if step.canary]
+        if weights != sorted(set(weights)):
+            raise ValueError(f"plan: weights must rise from step to step; found {weights}")
+        if not weights:
+            raise ValueError("plan: no canary step; errors under real traffic would never be judged before 100 %")
+        if not shadows:
+            found = [to_camel(name) for name in SHADOW_ONLY if getattr(self.judge.margins, name) is not None]
+            if found:
+                raise ValueError(
+                    f"judge.margins.{found[0]} has no effect: it compares two answers to one request, and the plan has "
+                    "no shadow step"
+                )
+        return self
+
+
+class Metadata(_Strict):
+    """Name, and notes for people."""
+
+    name: str = pydantic.Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$", description="A DNS label.")
+    annotations: dict[str, str] = pydantic.Field(default_factory=dict)
+    labels: dict[str, str] = pydantic.Field(default_factory=dict)
+
+
+class ModelRollout(_Strict):
+    """The whole object, as in a YAML file. Its status is the controller's and no part of the file."""
+
+    api_version: Literal["flightdeck.dev/v1alpha1"]
+    kind: Literal["ModelRollout"]
+    metadata: Metadata
+    spec: RolloutSpec
+
+
+class InvalidRollout(ValueError):
+    """The file breaks the schema; the message names field, rule and what was found."""
+
+
+def parse_rollout(text: str, where: str = "rollout") -> ModelRollout:
+    """Read and validate one ModelRollout from YAML.
+
+    Raises:
+        InvalidRollout: not YAML, or it breaks the schema.
+    """
+    try:
+        return ModelRollout.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise InvalidRollout(f"{where}: not YAML: {error}") from error
+    except pydantic.ValidationError as error:
+        lines = []
+        for item in error.errors():
+            place = ".".join(map(str, item["loc"])) or "(whole file)"
+            found = item["input"]
+            shown = "" if isinstance(found, dict | list) or item["type"] == "missing" else f"; found {found!r}"
+            lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}{shown}")
+        raise InvalidRollout(f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines)) from error
+
+
+def load_rollout(path: Path) -> ModelRollout:
+    """`parse_rollout` of a file.
+
+    Raises:
+        InvalidRollout: see there. OSError: it cannot be read.
+    """
+    return parse_rollout(path.read_text(), str(path))
+
+
+def to_yaml(rollout: ModelRollout) -> str:
+    """The object as a YAML file that `parse_rollout` reads."""
+    return yaml.safe_dump(
+        rollout.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False, allow_unicode=True
+    )
