@@ -30,3 +30,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     ages_s: dict[str, float | None]
     latency_us: int
     replica: str
+    release: str = ""  # contracts.release.Release.id of what answered: the role of a record follows from it

@@ -255,14 +255,19 @@ class InvalidRollout(ValueError):
     """The file breaks the schema; the message names field, rule and what was found."""
 
 
-def parse_rollout(text: str, where: str = "rollout") -> ModelRollout:
+def parse_rollout(text: str, where: str = "rollout", *, release: Release | None = None) -> ModelRollout:
     """Read and validate one ModelRollout from YAML.
 
+    Args:
+        release: takes the place of `spec.release`, which the file in Git leaves out: the pipeline owns it.
     Raises:
         InvalidRollout: not YAML, or it breaks the schema.
     """
     try:
-        return ModelRollout.model_validate(yaml.safe_load(text))
+        content = yaml.safe_load(text)
+        if release is not None and isinstance(content, dict) and isinstance(content.get("spec"), dict):
+            content["spec"]["release"] = release.model_dump(mode="json", by_alias=True)
+        return ModelRollout.model_validate(content)
     except yaml.YAMLError as error:
         raise InvalidRollout(f"{where}: not YAML: {error}") from error
     except pydantic.ValidationError as error:
@@ -275,13 +280,13 @@ def parse_rollout(text: str, where: str = "rollout") -> ModelRollout:
         raise InvalidRollout(f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines)) from error
 
 
-def load_rollout(path: Path) -> ModelRollout:
+def load_rollout(path: Path, *, release: Release | None = None) -> ModelRollout:
     """`parse_rollout` of a file.
 
     Raises:
         InvalidRollout: see there. OSError: it cannot be read.
     """
-    return parse_rollout(path.read_text(), str(path))
+    return parse_rollout(path.read_text(), str(path), release=release)
 
 
 def to_yaml(rollout: ModelRollout) -> str:

@@ -2,7 +2,8 @@
 
 A batch is claimed through a consumer group, appended in one Delta commit, and only then acknowledged and trimmed. A
 process killed between commit and acknowledgement leaves the batch pending: the next run claims it again and finds its
-records, by (request_id, row), already in the lake.
+records, by (request_id, row, release), already in the lake. The release belongs to the key: in a rollout's shadow two
+releases answer one request.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ BATCH = 2_000  # stream entries per commit
 
 Entries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]  # None: trimmed while it was pending
 
+KEY = ["request_id", "row", "release"]
+
 SCHEMA: dict[str, Any] = {
     "request_id": pl.String,
     "row": pl.Int32,
@@ -46,6 +49,7 @@ SCHEMA: dict[str, Any] = {
     "ages_s": pl.List(pl.Float64),  # in the order of age_views
     "latency_us": pl.Int64,
     "replica": pl.String,
+    "release": pl.String,
     "ingested_at": pl.Datetime("us", "UTC"),
     "stream_id": pl.String,
 }
@@ -154,13 +158,13 @@ def _commit(redis: Any, lake: Lake, entries: Entries, now_utc: dt.datetime) -> D
 
 
 def unseen(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
-    """Rows whose (request_id, row) is not in the lake on their day, each once."""
-    once = frame.unique(subset=["request_id", "row"], keep="first", maintain_order=True)
+    """Rows whose `KEY` is not in the lake on their day, each once."""
+    once = frame.unique(subset=KEY, keep="first", maintain_order=True)
     days = sorted(set(once["day"].unique()) & set(snapshot.rows_per_day()))
     if not days:
         return once
-    known = snapshot.read(["request_id", "row"], [("day", "in", days)])
-    return once.join(known, on=["request_id", "row"], how="anti")
+    known = snapshot.read(KEY, [("day", "in", days)])
+    return once.join(known, on=KEY, how="anti")
 
 
 def to_frame(records: Sequence[tuple[str, PredictionRecord]], now_utc: dt.datetime) -> pl.DataFrame:
@@ -170,7 +174,7 @@ def to_frame(records: Sequence[tuple[str, PredictionRecord]], now_utc: dt.dateti
         name: [getattr(record, name) for record in rows]
         for name in (
             "request_id", "row", "entity_id", "model", "version", "sha256", "feature_service", "features",
-            "feature_hash", "score", "decision", "degraded", "latency_us", "replica",
+            "feature_hash", "score", "decision", "degraded", "latency_us", "replica", "release",
         )
     }  # fmt: skip
     columns["asked_at_us"] = [record.asked_at_us for record in rows]

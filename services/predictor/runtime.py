@@ -278,6 +278,7 @@ class Runtime:
                 ages_s=ages_s,
                 latency_us=latency_us,
                 replica=self.replica,
+                release=self.settings.release,
             )
         )
 

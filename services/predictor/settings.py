@@ -55,6 +55,7 @@ class PredictorSettings(pydantic_settings.BaseSettings):
         default="", description="Name of this process in the prediction log; default host:pid."
     )
     image: str = pydantic.Field(default="unknown", description="The code that serves: image digest or commit.")
+    release: str = pydantic.Field(default="", description="Id of the Release that this process belongs to, if any.")
 
     @pydantic.field_validator("online_redis_url", "streams_redis_url")
     @classmethod

@@ -13,12 +13,12 @@ from pipelines.data.predictions import drain
 NOW = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
 
 
-def record(request_id: str, row: int = 0, at: dt.datetime = NOW) -> PredictionRecord:
+def record(request_id: str, row: int = 0, at: dt.datetime = NOW, release: str = "") -> PredictionRecord:
     return PredictionRecord(
         request_id=request_id, row=row, entity_id="2013-07-01-UA1-EWR", asked_at_us=int(at.timestamp() * 1_000_000),
         model="late", version="3", sha256="a" * 64, feature_service="late_v1", features=[1.5, None], feature_hash="f0",
         score=0.25, decision="on_time", degraded=["weather: stale"], ages_s={"weather": 60.0, "plane_history": None},
-        latency_us=900, replica="r1",
+        latency_us=900, replica="r1", release=release,
     )  # fmt: skip
 
 
@@ -62,6 +62,12 @@ def test_a_record_logged_twice_is_kept_once(streams, lake):
     second = run(streams, lake)
     assert (first.written, first.repeated, second.written, second.repeated) == (1, 2, 1, 1)
     assert lake.read("predictions").num_rows == 2
+
+
+def test_both_answers_to_a_mirrored_request_are_kept(streams, lake):
+    publish(streams, record("a", release="1111aaaa"), record("a", release="2222bbbb"))
+    done = run(streams, lake)
+    assert (done.written, done.repeated) == (2, 0)
 
 
 def test_a_drain_killed_between_commit_and_acknowledgement_loses_and_repeats_nothing(streams, lake, redis_port):
