@@ -23,36 +23,35 @@ Mask = npt.NDArray[np.bool_]
 Numbers = npt.ArrayLike
 
 STEPS = 200  # levels between 0 and 1: how fine a difference is kept
-SLOTS = 4 * STEPS + 1  # of a histogram over [-1, 1]: even slots lie on a level, odd ones between two
+SLOTS = 2 * STEPS + 1  # of a histogram over [-1, 1]
 _SHORT_OF_ALL = 1 - 2.0**-10  # a gambler who stakes all is ruined by one loss and could never come back
 BETS: Array = np.array([_SHORT_OF_ALL, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])  # shares of the largest bet allowed
 _LOG_WEIGHTS: Array = np.log(2.0 ** -np.arange(6) / np.sum(2.0 ** -np.arange(6)))  # start capital: half on the boldest
 _HALVINGS = 26  # of [lo, 1]: a bound is exact to 3e-8
 
 
-def slot(differences: Numbers) -> npt.NDArray[np.int64]:
-    """The histogram slot of each difference, any shape.
+def slot(differences: Numbers, draws: Numbers) -> npt.NDArray[np.int64]:
+    """The histogram slot of each difference, any shape: one of the two neighbouring levels.
 
+    Which of them is drawn so that the mean of the level is the difference itself. So the levels have the very mean that
+    is tested, and rounding favours neither side. -1, 0 and 1 are kept exactly.
+
+    Args:
+        draws: in [0, 1), independent of everything observed; shape of `differences`.
     Raises:
         ValueError: a difference that is NaN or outside [-1, 1]: no measurement must ever count as a small one.
     """
     values = np.asarray(differences, dtype=np.float64)
     if not np.all(np.abs(values) <= 1 + 1e-9):
         raise ValueError(f"a difference lies in [-1, 1]; found {values[~(np.abs(values) <= 1 + 1e-9)].flat[0]}")
-    scaled = (np.clip(values, -1, 1) + 1) * STEPS
-    nearest = np.rint(scaled)
-    on_level = np.abs(scaled - nearest) < 1e-6
-    return np.where(on_level, 2 * nearest, 2 * np.floor(scaled) + 1).astype(np.int64)
+    scaled = np.round((np.clip(values, -1, 1) + 1) * STEPS, 9)  # rounding: a level stays a level in floating point
+    below = np.floor(scaled)
+    return np.asarray(below + (np.asarray(draws) < scaled - below), dtype=np.int64)
 
 
-def rounded_down(slots: Numbers) -> Array:
-    """The level at or below each slot: for the test that a mean lies above m. Exact for -1, 0 and 1."""
-    return np.asarray(slots, dtype=np.int64) // 2 / STEPS - 1
-
-
-def rounded_up(slots: Numbers) -> Array:
-    """The level at or above each slot: for the test that a mean lies below m. Exact for -1, 0 and 1."""
-    return (np.asarray(slots, dtype=np.int64) + 1) // 2 / STEPS - 1
+def level(slots: Numbers) -> Array:
+    """The difference that each slot stands for."""
+    return np.asarray(np.asarray(slots, dtype=np.float64) / STEPS - 1)
 
 
 def log_capital_above(counts: Numbers, levels: Numbers, mean: Numbers, lo: float) -> Array:

@@ -104,12 +104,12 @@ def test_a_difference_of_any_size_is_bounded_too():
     d = rng.beta(0.5, 9.5, size=(rollouts, 600))  # mean 0.05, in [0, 1]
     found = np.zeros((rollouts, sequences.SLOTS))
     wrong = np.zeros((2, rollouts), dtype=bool)
-    every = np.arange(sequences.SLOTS)
+    levels = sequences.level(np.arange(sequences.SLOTS))[sequences.STEPS :]
     for upto in range(0, 600, 100):
-        np.add.at(found, (np.arange(rollouts)[:, None], sequences.slot(d[:, upto : upto + 100])), 1)
-        down, up = sequences.rounded_down(every[400:]), sequences.rounded_up(every[400:])
-        wrong[0] |= sequences.surely_above(one_start(found[:, 400:]), down, 0.05, 0.0, alpha)
-        wrong[1] |= sequences.surely_below(found[:, 400:], up, 0.05, alpha)
+        slots = sequences.slot(d[:, upto : upto + 100], rng.random((rollouts, 100)))
+        np.add.at(found, (np.arange(rollouts)[:, None], slots), 1)
+        wrong[0] |= sequences.surely_above(one_start(found[:, sequences.STEPS :]), levels, 0.05, 0.0, alpha)
+        wrong[1] |= sequences.surely_below(found[:, sequences.STEPS :], levels, 0.05, alpha)
     assert (wrong.mean(axis=1) <= alpha).all()
 
 
@@ -156,19 +156,19 @@ def test_many_rollouts_at_once_give_what_each_gives_alone():
     assert together == pytest.approx([float(sequences.upper_bound(row, SIGNS, 0.05)) for row in found], abs=1e-12)
 
 
-@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0, 0.5, -0.005])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0, 0.5, -0.005, 0.29, 0.57])
 def test_a_difference_on_a_level_is_kept_exactly(value: float):
-    slot = sequences.slot(value)
-    assert sequences.rounded_down(slot) == sequences.rounded_up(slot) == pytest.approx(value, abs=1e-15)
+    slots = sequences.slot(np.full(1000, value), np.linspace(0, 0.999, 1000))
+    assert sequences.level(slots) == pytest.approx(np.full(1000, value), abs=1e-15)
 
 
-def test_a_difference_between_two_levels_is_rounded_against_each_test():
-    slots = sequences.slot([0.0012, -0.0012, 0.9999])
-    assert sequences.rounded_down(slots) == pytest.approx([0.0, -0.005, 0.995])
-    assert sequences.rounded_up(slots) == pytest.approx([0.005, 0.0, 1.0])
+def test_rounding_keeps_the_mean_of_a_difference_smaller_than_a_level():
+    slots = sequences.slot(np.full(1000, 0.001), np.linspace(0, 0.999, 1000))
+    assert set(sequences.level(slots).round(9)) == {0.0, 0.005}
+    assert sequences.level(slots).mean() == pytest.approx(0.001, abs=1e-5)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.01, -1.5])
 def test_no_measurement_never_becomes_a_difference(value: float):
     with pytest.raises(ValueError, match=r"lies in \[-1, 1\]"):
-        sequences.slot([0.0, value])
+        sequences.slot([0.0, value], [0.5, 0.5])
