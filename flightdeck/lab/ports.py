@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Iterable
 
 import psutil
 
@@ -19,6 +21,8 @@ PREFERRED = {
     "predictor-2": 8102,
     "predictor-3": 8103,
 }
+
+STEADY = (20_000, 32_000)  # Linux takes ports for outgoing connections from 32768 on, macOS from 49152
 
 
 def is_free(port: int) -> bool:
@@ -41,6 +45,22 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def steady_port(taken: Iterable[int] = ()) -> int:
+    """A free port that the system hands to no outgoing connection, for a process that may be started anew on it.
+
+    At random, so that two labs that choose at the same time hardly choose the same.
+
+    Raises:
+        OSError: none of many was free.
+    """
+    avoided = set(taken)
+    for _ in range(200):
+        port = random.randint(*STEADY)  # noqa: S311 - no secret
+        if port not in avoided and is_free(port):
+            return port
+    raise OSError(f"no free port among 200 tried between {STEADY[0]} and {STEADY[1]}")
 
 
 def holder(port: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from flightdeck.lab.ports import HOST
 
@@ -41,5 +43,18 @@ def redis_pong(port: int) -> Callable[[], str | None]:
         except OSError as error:
             return f"PING on port {port}: {error}"
         return None if answer.startswith(b"+PONG") else f"PING answered {answer!r}"
+
+    return probe
+
+
+def touched(path: Path, within_s: float) -> Callable[[], str | None]:
+    """Healthy when the process touched the file `path` not long ago."""
+
+    def probe() -> str | None:
+        try:
+            age_s = time.time() - path.stat().st_mtime
+        except OSError:
+            return f"{path.name} is not there yet"
+        return None if age_s < within_s else f"{path.name} was not touched for {age_s:.0f} s"
 
     return probe

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
-from flightdeck.lab import envoy, probes
+from flightdeck.lab import envoy, faults, probes
 from flightdeck.lab.environment import child_environment
-from flightdeck.lab.ports import HOST
+from flightdeck.lab.ports import HOST, is_free, steady_port
 from flightdeck.lab.programs import find
+from flightdeck.lab.rollout.gateway import Gateway
+from flightdeck.lab.rollout.replicas import OBSERVED, ReplicaKeeper
 from flightdeck.lab.supervisor import ProcessSpec, Supervisor
 
 REPLICAS = 3
 WORKERS = 2
 CHECKOUT = Path(__file__).resolve().parents[2]
 STORES = ("redis-online", "redis-streams")
+ALIVE = "rollouts.alive"  # the controller touches it at each of its ticks
+HONEST, FAULTY = "services.predictor.service:Predictor", "flightdeck.lab.faulty:Predictor"
+
+
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """One predictor process of a release; the port is its own until it is stopped."""
+
+    release: Release
+    number: int
+    port: int
+
+    @property
+    def name(self) -> str:
+        """`<model>-<release id>-<number>`: in the prediction log it tells whose answer it was."""
+        return f"{self.release.model.name}-{self.release.id}-{self.number}"
 
 
 class Stack:
-    """Knows how to start each process of the lab under a supervisor; keeps no state of its own but the backends."""
+    """Knows how to start each process of the lab under a supervisor, and which replicas it started."""
 
     def __init__(self, layout: StateLayout, ports: Mapping[str, int], supervisor: Supervisor) -> None:
         self.layout, self.ports, self.supervisor = layout, dict(ports), supervisor
+        self.gateway = Gateway(layout.run / "envoy", self.ports["gateway-admin"])
+        self._replicas: dict[str, Replica] = {}
+        self._choosing = threading.Lock()
 
     def start_stores(self) -> None:
         """The online store and the streams."""
@@ -46,14 +69,50 @@ class Stack:
 
     def start_predictors(self, release: Release, replicas: int = REPLICAS) -> tuple[str, ...]:
         """The replicas of one release; returns their names."""
-        names = tuple(f"predictor-{index}" for index in range(1, replicas + 1))
-        for name in names:
-            self.supervisor.start(self._predictor(name, release))
-        return names
+        return tuple(self.start_replica(release, number).name for number in range(1, replicas + 1))
 
-    def start_gateway(self, names: tuple[str, ...]) -> None:
-        """Envoy in front of the replicas `names`."""
-        self.route(names)
+    def start_replica(self, release: Release, number: int) -> Replica:
+        """One replica of a release; returns at once.
+
+        Raises:
+            ValueError: it is there already, or the release names a fault that does not exist.
+        """
+        with self._choosing:
+            taken = {replica.port for replica in self._replicas.values()}
+            preferred = [port for name, port in self.ports.items() if name.startswith("predictor-")]
+            free = (port for port in preferred if port not in taken and is_free(port))
+            port = next(free, None) or steady_port({*taken, *self.ports.values()})
+            replica = Replica(release, number, port)
+            self.supervisor.start(self._predictor(replica))
+            self._replicas[replica.name] = replica
+        return replica
+
+    def stop_replica(self, name: str) -> None:
+        """End one replica; returns when it has answered what it had and is gone."""
+        self.supervisor.stop(name)
+        self._replicas.pop(name, None)
+
+    def replicas(self) -> tuple[Replica, ...]:
+        """All replicas that were started and not yet stopped to the end."""
+        return tuple(self._replicas.values())
+
+    def start_serving(self) -> None:
+        """Gateway, rollout controller, and what starts and stops replicas: from here on rollouts say what serves."""
+        self.start_gateway()
+        (self.layout.run / OBSERVED).unlink(missing_ok=True)
+        self.keeper = ReplicaKeeper(self)
+        self.keeper.start()
+        alive = self.layout.run / ALIVE
+        alive.unlink(missing_ok=True)
+        argv = (sys.executable, "-m", "flightdeck.lab.rollout.controller")
+        more = {"FLIGHTDECK_GATEWAY_ADMIN_PORT": str(self.ports["gateway-admin"])}
+        self._start("rollouts", argv, more=more, probe=probes.touched(alive, 10.0), sick_s=30.0)
+
+    def start_gateway(self, names: tuple[str, ...] = ()) -> None:
+        """Envoy in front of the replicas `names`; without any it says that nobody serves."""
+        self.gateway.clear()
+        if names:
+            self.route(names)
         folder = self.layout.run / "envoy"
         path = envoy.write_bootstrap(folder, self.ports["gateway"], self.ports["gateway-admin"])
         argv = (
@@ -65,9 +124,10 @@ class Stack:
         self._start("gateway", argv, probe=probe, ready_s=20, stop_s=3)
 
     def route(self, names: tuple[str, ...]) -> None:
-        """All user traffic to the replicas `names`; effective at once, without a dropped connection."""
-        replicas = tuple(envoy.Endpoint(name, self.ports[name]) for name in names)
-        envoy.write_discovery(self.layout.run / "envoy", [envoy.Backend("champion", replicas, weight=100)])
+        """All user traffic to the replicas `names` of one release; effective at once, without a dropped connection."""
+        chosen = [self._replicas[name] for name in names]
+        endpoints = [envoy.Endpoint(replica.name, replica.port) for replica in chosen]
+        self.gateway.route(chosen[0].release.id, endpoints)
 
     def start_workers(self) -> tuple[str, ...]:
         """A worker per core that the lab counts on; returns their names."""
@@ -112,11 +172,11 @@ class Stack:
         )  # fmt: skip
         return self._spec(name, argv, probe=probes.redis_pong(port), ready_s=30, layer=0)
 
-    def _predictor(self, name: str, release: Release) -> ProcessSpec:
-        port = self.ports[name]
+    def _predictor(self, replica: Replica) -> ProcessSpec:
+        name, port, release = replica.name, replica.port, replica.release
+        service = FAULTY if faults.fault_of(release.image) else HONEST
         argv = (
-            str(find("bentoml")), "serve", "services.predictor.service:Predictor", "--host", HOST, "--port", str(port),
-            "--working-dir", str(CHECKOUT),
+            str(find("bentoml")), "serve", service, "--host", HOST, "--port", str(port), "--working-dir", str(CHECKOUT),
         )  # fmt: skip
         model = release.model
         more = {
@@ -130,6 +190,8 @@ class Stack:
             "PREDICTOR_REPLICA": name,
             "PREDICTOR_IMAGE": release.image,
             "BENTOML_HOME": str(self.layout.run / "bentoml" / name),
+            # As in the image: the death of the worker is the replica's, for the supervisor to see and to count.
+            "BENTOML_CONTAINERIZED": "true",
         }
         return self._spec(
             name,

@@ -64,6 +64,24 @@ class ProcessSpec:
     once: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """One line of `lab status`.
+
+    Args:
+        deaths: since its first start. last_death: how it died; empty when it never did. age_s: since its last start.
+    """
+
+    name: str
+    pid: int | None
+    healthy: bool
+    problem: str | None
+    restarts: int
+    deaths: int = 0
+    last_death: str = ""
+    age_s: float = 0.0
+
+
 @dataclasses.dataclass
 class _Child:
     spec: ProcessSpec
@@ -73,24 +91,25 @@ class _Child:
     sick_since: float | None = None
     was_ready: bool = False
     problem: str | None = "not started"
-    deaths: int = 0
+    deaths: int = 0  # since the last steady time: the back-off grows with it
+    all_deaths: int = 0
+    last_death: str = ""
     restarts: int = 0
     restart_at: float | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """One line of `lab status`."""
-
-    name: str
-    pid: int | None
-    healthy: bool
-    problem: str | None
-    restarts: int
+    def status(self) -> Status:
+        pid = self.popen.pid if self.popen and self.popen.poll() is None else None
+        age_s = time.monotonic() - self.started
+        healthy, deaths = self.healthy_since is not None, self.all_deaths
+        return Status(self.spec.name, pid, healthy, self.problem, self.restarts, deaths, self.last_death, age_s)
 
 
 class StartFailed(RuntimeError):
     """A process did not become healthy in time."""
+
+
+class Closing(RuntimeError):
+    """The supervisor ends everything and starts nothing more."""
 
 
 class JobFailed(RuntimeError):
@@ -127,13 +146,21 @@ class Supervisor:
         self.stop_all()
 
     def start(self, *specs: ProcessSpec) -> None:
-        """Start the processes; returns at once. See `wait`."""
+        """Start the processes; returns at once. See `wait`.
+
+        Raises:
+            Closing: too late. ValueError: there is one of that name. OSError: it cannot be started.
+        """
         with self._lock:
             for spec in specs:
+                if self._closing.is_set():
+                    raise Closing(f"{spec.name} is not started any more")
                 if spec.name in self._children:
                     raise ValueError(f"{spec.name} is already supervised; stop it first")
-                self._children[spec.name] = _Child(spec)
-                self._spawn(self._children[spec.name])
+                child = _Child(spec)
+                self._spawn(child)
+                self._children[spec.name] = child
+                self._save()
 
     def wait(self, names: Iterable[str], timeout_s: float = 60.0) -> None:
         """Return when all of `names` are healthy.
@@ -199,12 +226,15 @@ class Supervisor:
     def stop_all(self) -> None:
         """End everything, last started first; then the guard. Safe to repeat."""
         if not self._closing.is_set():
-            self._closing.set()
+            with self._lock:  # so that nobody is in the middle of a start
+                self._closing.set()
             for thread in self._threads:
                 if thread.is_alive() and thread is not threading.current_thread():
                     thread.join(5)
-        for layer in sorted({child.spec.layer for child in self._children.values()}, reverse=True):
-            self.stop(*(name for name, child in self._children.items() if child.spec.layer == layer))
+        with self._lock:
+            layers = {name: child.spec.layer for name, child in self._children.items()}
+        for layer in sorted(set(layers.values()), reverse=True):
+            self.stop(*(name for name, its in layers.items() if its == layer))
         if self._guard is not None and self._guard.stdin is not None:
             with contextlib.suppress(OSError):
                 self._guard.stdin.write(b"q")
@@ -213,19 +243,15 @@ class Supervisor:
                 self._guard.wait(5)
             self._guard = None
 
+    @property
+    def closing(self) -> bool:
+        """Whether it ends everything, or has."""
+        return self._closing.is_set()
+
     def status(self) -> list[Status]:
         """What is known of each process now."""
         with self._lock:
-            return [
-                Status(
-                    name,
-                    child.popen.pid if child.popen and child.popen.poll() is None else None,
-                    child.healthy_since is not None,
-                    child.problem,
-                    child.restarts,
-                )
-                for name, child in self._children.items()
-            ]
+            return [child.status() for child in self._children.values()]
 
     def log_path(self, name: str) -> Path:
         """Where the output of process `name` goes."""
@@ -309,6 +335,8 @@ class Supervisor:
         if child.healthy_since is not None and now - child.healthy_since > STEADY_S:
             child.deaths = 0
         child.deaths += 1
+        child.all_deaths += 1
+        child.last_death = why
         wait_s = back_off_s(child.deaths)
         if child.popen is not None:
             end_group(child.popen.pid)  # workers of a dead leader would hold its port

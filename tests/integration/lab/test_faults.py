@@ -125,6 +125,7 @@ def wait_recovered(stack: Stack, name: str) -> None:
 @pytest.mark.slow
 def test_killing_a_predictor_redis_and_mlflow_fails_no_request(stack: Stack, request_row: dict[str, object]):
     body = json.dumps({"rows": [request_row]}).encode()
+    second = stack.replicas()[1].name
     with Load(stack.ports["gateway"], body) as load:
         time.sleep(2)
         calm = time.monotonic()
@@ -132,7 +133,7 @@ def test_killing_a_predictor_redis_and_mlflow_fails_no_request(stack: Stack, req
         assert load.since(calm)
         assert not [answer for answer in load.since(calm) if answer.reasons], load.since(calm)[0]
 
-        kill(stack, "predictor-2")
+        kill(stack, second)
         time.sleep(1)
         kill(stack, "mlflow")
         killed = time.monotonic()
@@ -141,7 +142,7 @@ def test_killing_a_predictor_redis_and_mlflow_fails_no_request(stack: Stack, req
         recovered = time.monotonic()
         time.sleep(3)
         well_again = time.monotonic()
-        wait_recovered(stack, "predictor-2")
+        wait_recovered(stack, second)
         time.sleep(1)
     wait_recovered(stack, "mlflow")
     failed = [answer for answer in load.answers if answer.status != 200]
