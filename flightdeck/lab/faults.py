@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from flightdeck.contracts.release import Release
-
 MARK = "+fault-"
 
 
@@ -33,7 +31,7 @@ class UnknownFault(ValueError):
     """The image names a fault that is not in the catalogue."""
 
 
-FAULTS = {
+CATALOGUE = {
     fault.name: fault
     for fault in (
         Fault(
@@ -84,17 +82,17 @@ def fault_of(image: str) -> Fault | None:
     _, mark, name = image.partition(MARK)
     if not mark:
         return None
-    if name not in FAULTS:
-        raise UnknownFault(f"image {image!r}: no fault {name!r}; there are {', '.join(sorted(FAULTS))}")
-    return FAULTS[name]
+    if name not in CATALOGUE:
+        raise UnknownFault(f"image {image!r}: no fault {name!r}; there are {', '.join(sorted(CATALOGUE))}")
+    return CATALOGUE[name]
 
 
-def faulty(release: Release, name: str) -> Release:
-    """The release with the fault `name` in its code.
+def with_fault(image: str, name: str) -> str:
+    """The image with the fault `name` in it, in place of any other.
 
     Raises:
         UnknownFault: there is none of that name.
     """
-    image = f"{release.image.partition(MARK)[0]}{MARK}{name}"
-    fault_of(image)
-    return release.model_copy(update={"image": image})
+    found = f"{image.partition(MARK)[0]}{MARK}{name}"
+    fault_of(found)
+    return found

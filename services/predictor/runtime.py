@@ -9,6 +9,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis.asyncio
@@ -71,6 +72,7 @@ class Runtime:
         )
         self.replica = settings.replica or f"{socket.gethostname()}:{os.getpid()}"
         self.info = schema.ModelInfo(settings.model_name, settings.model_version, settings.model_sha256)
+        self.on_demand: Callable[[use_case.Request], Mapping[str, float]] = use_case.on_demand
         self.draining = False
         self.started = False
 
@@ -149,7 +151,7 @@ class Runtime:
         for at, row in enumerate(rows):
             one = features.assemble(
                 plan,
-                use_case.on_demand(row),
+                self.on_demand(row),
                 stored[at],
                 now_s=now_s,
                 future_tolerance_s=settings.future_tolerance_s,

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
@@ -44,12 +45,22 @@ def _give_up(words: str) -> Any:
     raise SystemExit(_CANNOT_START) from None
 
 
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Parts:
+    """What this worker process is made of. Another entry point may put in others before the service starts."""
+
+    runtime: Callable[[PredictorSettings], Runtime] = Runtime
+    routes: Callable[..., Application] = Routes
+
+
 class _Front:
     """HTTP for our routes, lifespan for BentoML's application behind them; the routes are made at the first request."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._routes: Routes | None = None
+        self._routes: Application | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         routes = self._routes
@@ -57,7 +68,7 @@ class _Front:
             if scope["type"] == "lifespan":  # before the model is loaded: this is what loads it
                 await self._app(scope, receive, send)
                 return
-            routes = self._routes = Routes(self._app, runtime=_Process.runtime())
+            routes = self._routes = Parts.routes(self._app, runtime=_Process.runtime())
         await routes(scope, receive, send)
 
 
@@ -81,7 +92,7 @@ class _Process:
     @classmethod
     def load(cls) -> Runtime:
         try:
-            cls._runtime = Runtime(read_settings())
+            cls._runtime = Parts.runtime(read_settings())
         except ArtefactError as error:
             _give_up(str(error))
         return cls.runtime()
