@@ -61,6 +61,24 @@ def start_time(pid: int) -> float | None:
         return None
 
 
+def children_of(pid: int) -> tuple[int, ...]:
+    """Process ids of the children of `pid`; none when it is gone."""
+    try:
+        return tuple(child.pid for child in psutil.Process(pid).children())
+    except psutil.Error:
+        return ()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process `pid` runs; one that is dead and not yet reaped counts as gone."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
 def end_group(group: int, grace_s: float = 0.0) -> None:
     """End every process of a group: TERM when there is grace, then KILL. A group that is gone is fine."""
     if grace_s:

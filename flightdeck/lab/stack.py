@@ -189,8 +189,9 @@ class Stack:
             "PREDICTOR_STREAMS_REDIS_URL": f"redis://{HOST}:{self.ports['redis-streams']}/0",
             "PREDICTOR_REPLICA": name,
             "PREDICTOR_IMAGE": release.image,
+            "PREDICTOR_RELEASE": release.id,
             "BENTOML_HOME": str(self.layout.run / "bentoml" / name),
-            # As in the image: the death of the worker is the replica's, for the supervisor to see and to count.
+            # As in the image: no dead worker is replaced behind the supervisor's back, who is to see and count it.
             "BENTOML_CONTAINERIZED": "true",
         }
         return self._spec(
@@ -200,6 +201,7 @@ class Stack:
             live=probes.http_ok(port, "/healthz"),
             more=more,
             ready_s=240,
+            workers=True,
         )
 
     def _start(self, name: str, argv: tuple[str, ...], **settings: Any) -> None:

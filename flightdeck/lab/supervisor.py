@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from flightdeck.lab.processes import Record, end_group, read_records, start_time, write_records
+from flightdeck.lab import logs
+from flightdeck.lab.processes import Record, children_of, end_group, is_gone, read_records, start_time, write_records
 
 RECORDS = "processes.json"
 EVENTS = "events.jsonl"
-LOG_LIMIT_BYTES = 20_000_000
 STEADY_S = 30.0  # after so long without a death the back-off starts anew
 
 Probe = Callable[[], str | None]
@@ -48,6 +48,7 @@ class ProcessSpec:
         sick_s: it is killed and started anew when unhealthy for so long (a hung process answers nothing); None: never.
         stop_s: SIGTERM, then SIGKILL after so many seconds.
         once: a job that comes to an end by itself; it is not started anew. See `join`.
+        workers: its children do the work, so it is dead when one of them is, although its own process goes on.
         layer: lower layers are stopped after higher ones, which may still have something to write there.
     """
 
@@ -62,6 +63,7 @@ class ProcessSpec:
     stop_s: float = 10.0
     layer: int = 1
     once: bool = False
+    workers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,7 @@ class _Child:
     last_death: str = ""
     restarts: int = 0
     restart_at: float | None = None
+    workers: tuple[int, ...] = ()
 
     def status(self) -> Status:
         pid = self.popen.pid if self.popen and self.popen.poll() is None else None
@@ -259,10 +262,7 @@ class Supervisor:
 
     def log_tail(self, name: str, lines: int = 12) -> str:
         """The newest lines of a process's output."""
-        path = self.log_path(name)
-        if not path.is_file():
-            return "(no log)"
-        return "\n".join("    " + line for line in path.read_text(errors="replace").splitlines()[-lines:])
+        return logs.tail(self.log_path(name), lines)
 
     def note(self, name: str, what: str) -> None:
         """Append one event to run/events.jsonl; the report tells deaths and restarts from it."""
@@ -307,7 +307,7 @@ class Supervisor:
             looks += 1
             if looks % 100 == 0:
                 with contextlib.suppress(OSError):
-                    self._shorten_logs()
+                    logs.shorten(self.logs)
 
     def _look_at(self, child: _Child) -> None:
         now = time.monotonic()
@@ -324,6 +324,8 @@ class Supervisor:
                 limit_s = child.spec.sick_s if child.was_ready else child.spec.ready_s
                 if limit_s is not None and now - child.sick_since > limit_s:
                     self._bury(child, f"unhealthy for {limit_s:.0f} s ({child.problem})")
+            if any(map(is_gone, child.workers)):  # its socket would still take connections, and nobody answer them
+                self._bury(child, "its worker died")
             return
         code = child.popen.returncode
         if child.spec.once:
@@ -342,6 +344,7 @@ class Supervisor:
             end_group(child.popen.pid)  # workers of a dead leader would hold its port
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.popen.wait(2)
+        child.workers = ()
         child.healthy_since, child.problem = None, f"{why}; restart in {wait_s:.1f} s"
         child.restart_at = now + wait_s
         self.note(child.spec.name, child.problem)
@@ -370,20 +373,12 @@ class Supervisor:
         if problem is None:
             if child.healthy_since is None:
                 child.healthy_since = now
+                child.workers = children_of(child.popen.pid) if child.spec.workers and child.popen else ()
                 self.note(child.spec.name, f"healthy after {now - child.started:.1f} s")
             child.sick_since, child.was_ready = None, True
         else:
             child.healthy_since = None
             child.sick_since = None if alive else child.sick_since or now
-
-    def _shorten_logs(self) -> None:
-        """Keep a log below LOG_LIMIT_BYTES: its last tenth stays as `.1`. Children append, so truncation is safe."""
-        for path in self.logs.glob("*.log"):
-            if path.stat().st_size > LOG_LIMIT_BYTES:
-                with path.open("rb") as content:
-                    content.seek(-LOG_LIMIT_BYTES // 10, os.SEEK_END)
-                    path.with_suffix(".log.1").write_bytes(content.read())
-                os.truncate(path, 0)
 
 
 def clean_up(run: Path) -> list[str]:
