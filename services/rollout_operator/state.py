@@ -74,7 +74,7 @@ class Observed(msgspec.Struct, frozen=True):
         champion_ready, candidate_ready: replicas that can answer.
         champion_running, candidate_running: processes that exist, ready or not.
         candidate_deaths: since the rollout began; `candidate_death` says how the last one died.
-        routed_weight: per cent that the gateway sends to the candidate's release; 0 without a candidate.
+        routed_weight: per cent that the gateway, by its own word, sends to the candidate's release; 0 without one.
         mirrored: the gateway copies requests to the candidate.
     """
 
@@ -112,7 +112,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What must be true now. Replicas of any other release than champion and candidate are not wanted."""
+    """What must be true now. Replicas of any other release than champion and candidate are not wanted.
+
+    Whoever makes it true tells the gateway before it retires a replica, and of fewer replicas first retires those that
+    are not ready.
+    """
 
     champion_replicas: int
     candidate_replicas: int
