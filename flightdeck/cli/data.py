@@ -7,12 +7,11 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from flightdeck.contracts.layout import STATE_ENV, StateLayout
+from flightdeck.cli.options import State, layout_of, utc_time
 
 if TYPE_CHECKING:
     from pipelines.use_case import UseCase
@@ -24,12 +23,7 @@ app = typer.Typer(
     "Example: flightdeck data ingest --from 2013-01-01 --to 2013-01-31 && flightdeck data status",
 )
 
-State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 DAY = "%Y-%m-%d"
-
-
-def _layout(state: Path | None) -> StateLayout:
-    return StateLayout(state.absolute()) if state else StateLayout.from_env()
 
 
 def _use_case() -> UseCase:
@@ -53,16 +47,6 @@ def _told() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _time(text: str | None) -> dt.datetime | None:
-    if text is None:
-        return None
-    try:
-        value = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time like 2013-02-01T09:00Z") from error
-    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value
-
-
 @app.command()
 def ingest(
     first: Annotated[dt.datetime | None, typer.Option("--from", formats=[DAY], help="First day.")] = None,
@@ -84,7 +68,7 @@ def ingest(
     from pipelines.data.ingest import Status, ingest_days
     from pipelines.data.lake import Lake
 
-    layout, console, now_utc, use_case = _layout(state), Console(), _time(now), _use_case()
+    layout, console, now_utc, use_case = layout_of(state), Console(), utc_time(now) if now else None, _use_case()
     from_day, to_day = (value.date() if value else None for value in (first, last))
     try:
         chosen = [use_case.table(name) for name in table] if table else list(use_case.tables)
@@ -136,7 +120,7 @@ def status(state: State = None) -> None:
     from pipelines.data import quarantine
     from pipelines.data.lake import Lake
 
-    layout = _layout(state)
+    layout = layout_of(state)
     lake = Lake(layout.lake)
     page = Table("table", "version", "rows", "days", "first", "last", "open quarantine")
     with _told():
@@ -166,7 +150,7 @@ def quarantine(
     """
     from pipelines.data import quarantine as store
 
-    root = _layout(state).quarantine
+    root = layout_of(state).quarantine
     # A typing error must not read as "nothing in quarantine".
     known = {item.name for item in _use_case().tables} | {item.table for item in store.find(root)}
     if table is not None and table not in known:
@@ -203,7 +187,7 @@ def predictions(
     from pipelines.data.lake import Lake, LakeError
     from pipelines.data.predictions import drain
 
-    lake = Lake(_layout(state).lake)
+    lake = Lake(layout_of(state).lake)
     try:
         client = Redis.from_url(redis_url, socket_timeout=10)
     except ValueError as error:

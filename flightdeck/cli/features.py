@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flightdeck.contracts.layout import STATE_ENV, StateLayout
+from flightdeck.cli.options import State, layout_of, utc_time
 
 if TYPE_CHECKING:
     from pipelines.features.registry import Change
@@ -24,7 +21,6 @@ app = typer.Typer(
     "&& flightdeck features plan && flightdeck features apply && flightdeck features materialize --until 2013-07-01",
 )
 
-State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 Online = Annotated[
     str | None, typer.Option("--online", help="Redis as host:port; else $FLIGHTDECK_ONLINE_REDIS, else 127.0.0.1:6379.")
 ]
@@ -45,20 +41,6 @@ def _told() -> Iterator[None]:
     except (ExportError, LakeError, OnlineStoreUnavailable, OSError, RegistryError, ValueError) as error:
         print(f"flightdeck features: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-
-
-def _layout(state: Path | None) -> StateLayout:
-    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
-    os.environ[STATE_ENV] = str(layout.root)
-    return layout
-
-
-def _time(text: str) -> dt.datetime:
-    try:
-        value = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time like 2013-07-01 or 2013-07-01T09:00Z") from error
-    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
 @app.command()
@@ -86,9 +68,9 @@ def build(
     with _told():
         results = build_features(
             load_use_case(),
-            Lake(_layout(state).lake),
-            _time(from_),
-            _time(until),
+            Lake(layout_of(state).lake),
+            utc_time(from_),
+            utc_time(until),
             views=view,
             rebuild=rebuild,
             progress=lambda done: print(
@@ -111,7 +93,7 @@ def export_(state: State = None) -> None:
     from pipelines.data.lake import Lake
     from pipelines.features.export import export, read_export
 
-    layout = _layout(state)
+    layout = layout_of(state)
     with _told():
         found = read_export(layout, export(Lake(layout.lake), layout))
     print(f"export {found.id}: " + ", ".join(f"{view} {rows:,}" for view, rows in sorted(found.rows.items())))
@@ -126,7 +108,7 @@ def plan(approve: Approve = False, state: State = None) -> None:
     from pipelines.features import registry
 
     with _told():
-        changes = registry.plan(_layout(state))
+        changes = registry.plan(layout_of(state))
     _show(changes)
     destructive = sum(change.effect is registry.Effect.DESTROYS for change in changes)
     if destructive and not approve:
@@ -145,7 +127,7 @@ def apply(approve: Approve = False, state: State = None) -> None:
     """
     from pipelines.features import registry
 
-    layout = _layout(state)
+    layout = layout_of(state)
     with _told():
         try:
             changes = registry.apply(layout, approve=approve)
@@ -180,9 +162,9 @@ def materialize(
             span = f"{done.from_utc:%Y-%m-%d %H:%M} to {done.until_utc:%Y-%m-%d %H:%M}"
             print(f"{done.view:<16} {done.rows:>7,} rows  {span} UTC  {done.seconds:5.2f} s")
 
-    layout = _layout(state)
+    layout = layout_of(state)
     with _told():
-        bring(layout, _time(until), views=view, full=full, store=open_store(layout, online), progress=show)
+        bring(layout, utc_time(until), views=view, full=full, store=open_store(layout, online), progress=show)
 
 
 @app.command()
@@ -202,10 +184,10 @@ def check(
     from pipelines.features.registry import open_store
     from pipelines.use_case import load_use_case
 
-    layout = _layout(state)
+    layout = layout_of(state)
     with _told():
         result = compare(
-            load_use_case(), Lake(layout.lake), open_store(layout, online), _time(at), views=view, sample=sample
+            load_use_case(), Lake(layout.lake), open_store(layout, online), utc_time(at), views=view, sample=sample
         )
     for name, values in result.compared.items():
         wrong = sum(item.view == name for item in result.mismatches)
@@ -237,7 +219,7 @@ def future(
     from pipelines.use_case import load_use_case
 
     with _told():
-        compared = assert_no_future(load_use_case(), Lake(_layout(state).lake), _time(at), views=view)
+        compared = assert_no_future(load_use_case(), Lake(layout_of(state).lake), utc_time(at), views=view)
     for name, rows in compared.items():
         print(f"{name:<16} {rows:>7,} rows, the same without what became known later")
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flightdeck.cli.models import State, Tracking, layout_of, told
+from flightdeck.cli.models import Tracking, told
+from flightdeck.cli.options import State, layout_of
 
 app = typer.Typer(add_completion=False)
 EXIT = {"PROMOTE": 0, "REJECT": 1, "HOLD": 4}  # 2 and 3 are taken: usage, missing dependencies

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flightdeck.contracts.layout import STATE_ENV, StateLayout
+from flightdeck.cli.options import State, layout_of
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Registered models.\n\nExample: flightdeck models list && flightdeck models verify late champion",
 )
 
-State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; else $MLFLOW_TRACKING_URI.")]
 Name = Annotated[str, typer.Argument(help="Model name.")]
 Version = Annotated[str, typer.Argument(help="Version number, or `champion`.")]
-
-
-def layout_of(state: Path | None) -> StateLayout:
-    """The state folder, also told to what reads the environment."""
-    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
-    os.environ[STATE_ENV] = str(layout.root)
-    return layout
-
-
-def at(text: str) -> dt.datetime:
-    """A time like 2013-07-01 or 2013-07-01T09:00Z; UTC when it names no zone."""
-    try:
-        value = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time like 2013-07-01 or 2013-07-01T09:00Z") from error
-    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
 
 
 @contextlib.contextmanager

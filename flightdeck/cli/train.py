@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flightdeck.cli.models import State, Tracking, at, layout_of, told
+from flightdeck.cli.models import Tracking, told
+from flightdeck.cli.options import State, layout_of, utc_time
 
 app = typer.Typer(add_completion=False)
 
@@ -35,7 +36,7 @@ def train(  # noqa: PLR0917  Typer reads the signature
         candidate = train_candidate(
             load_model_spec(spec),
             layout_of(state),
-            until_utc=at(until),
+            until_utc=utc_time(until),
             tracking_uri=tracking_uri_or_env(tracking_uri),
             trials=trials,
             note=note,
