@@ -66,6 +66,11 @@ class StateLayout:
         return self.root / "candidates"
 
     @property
+    def rollouts(self) -> Path:
+        """A folder per ModelRollout: what is wanted, orders, status, history and evidence."""
+        return self.root / "rollouts"
+
+    @property
     def keys(self) -> Path:
         """The lab's signing key; never in the repository, an image or a log."""
         return self.root / "keys"
