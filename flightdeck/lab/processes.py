@@ -61,22 +61,13 @@ def start_time(pid: int) -> float | None:
         return None
 
 
-def children_of(pid: int) -> tuple[int, ...]:
-    """Process ids of the children of `pid`; none when it is gone."""
+def children_of(pid: int, name: str) -> tuple[Record, ...]:
+    """Records of the children of `pid`, each named `name`; none when it is gone."""
     try:
-        return tuple(child.pid for child in psutil.Process(pid).children())
+        children = psutil.Process(pid).children()
+        return tuple(Record(name, child.pid, child.create_time(), tuple(child.cmdline())) for child in children)
     except psutil.Error:
         return ()
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no process `pid` runs; one that is dead and not yet reaped counts as gone."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
 
 
 def end_group(group: int, grace_s: float = 0.0) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import os
 import signal
@@ -19,10 +20,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO
 
 from flightdeck.lab import logs
-from flightdeck.lab.processes import Record, children_of, end_group, is_gone, read_records, start_time, write_records
+from flightdeck.lab.processes import Record, children_of, end_group, read_records, start_time, write_records
 
 RECORDS = "processes.json"
 EVENTS = "events.jsonl"
@@ -98,7 +98,12 @@ class _Child:
     last_death: str = ""
     restarts: int = 0
     restart_at: float | None = None
-    workers: tuple[int, ...] = ()
+    workers: tuple[Record, ...] = ()  # in groups of their own
+
+    def end_workers(self) -> None:
+        for worker in (worker for worker in self.workers if worker.is_alive()):
+            end_group(worker.pid)
+        self.workers = ()
 
     def status(self) -> Status:
         pid = self.popen.pid if self.popen and self.popen.poll() is None else None
@@ -201,9 +206,8 @@ class Supervisor:
         deadline = time.monotonic() + timeout_s
         while self.running(name) and time.monotonic() < deadline and not self._closing.is_set():
             time.sleep(0.05)
-        with self._lock:
-            child = self._children[name]
-        code = None if child.popen is None else child.popen.poll()
+        popen = self._children[name].popen
+        code = None if popen is None else popen.poll()
         self.stop(name)
         if code != 0:
             what = f"not done after {timeout_s:.0f} s" if code is None else f"ended with {code}"
@@ -213,17 +217,18 @@ class Supervisor:
         """End the processes, all at the same time: TERM, wait, KILL."""
         with self._lock:
             children = [self._children.pop(name) for name in names if name in self._children]
-        for child in children:
-            if child.popen is not None and child.popen.poll() is None:
+        started = [(child, child.popen) for child in children if child.popen is not None]
+        for _, popen in started:
+            if popen.poll() is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.popen.pid, signal.SIGTERM)
-        for child in children:
-            if child.popen is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.popen.wait(child.spec.stop_s)
-                end_group(child.popen.pid)
-                child.popen.wait()
-                self.note(child.spec.name, "stopped")
+                    os.killpg(popen.pid, signal.SIGTERM)
+        for child, popen in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                popen.wait(child.spec.stop_s)
+            end_group(popen.pid)
+            child.end_workers()
+            popen.wait()
+            self.note(child.spec.name, "stopped")
         self._save()
 
     def stop_all(self) -> None:
@@ -272,16 +277,14 @@ class Supervisor:
 
     def _spawn(self, child: _Child) -> None:
         spec = child.spec
-        log: IO[bytes] = self.log_path(spec.name).open("ab")
-        with log:
+        with self.log_path(spec.name).open("ab") as log:
             child.popen = subprocess.Popen(
                 list(spec.argv), env=dict(spec.env), cwd=spec.cwd,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         child.started, child.restart_at = time.monotonic(), None
         child.healthy_since = child.sick_since = None
-        child.was_ready = False
-        child.problem = "starting"
+        child.was_ready, child.problem = False, "starting"
         if spec.probe is None:
             child.healthy_since, child.problem, child.was_ready = child.started, None, True
         self._save()
@@ -293,19 +296,19 @@ class Supervisor:
                 Record(child.spec.name, child.popen.pid, start_time(child.popen.pid), tuple(child.spec.argv))
                 for child in self._children.values()
                 if child.popen is not None and child.popen.poll() is None
-            ]
+            ] + [worker for child in self._children.values() for worker in child.workers]
         with contextlib.suppress(OSError):
             write_records(self.run / RECORDS, [record for record in records if record.started is not None])
 
     def _watch(self) -> None:
         """Deaths and due restarts, ten times a second."""
-        looks = 0
-        while not self._closing.wait(0.1):
+        for look in itertools.count(1):
+            if self._closing.wait(0.1):
+                return
             with self._lock:
                 for child in self._children.values():
                     self._look_at(child)
-            looks += 1
-            if looks % 100 == 0:
+            if look % 100 == 0:
                 with contextlib.suppress(OSError):
                     logs.shorten(self.logs)
 
@@ -320,17 +323,17 @@ class Supervisor:
                     self._bury(child, f"could not be started: {error}")
             return
         if child.popen is None or child.popen.poll() is None:
-            if child.popen is not None and child.sick_since is not None:
+            if child.sick_since is not None:
                 limit_s = child.spec.sick_s if child.was_ready else child.spec.ready_s
                 if limit_s is not None and now - child.sick_since > limit_s:
                     self._bury(child, f"unhealthy for {limit_s:.0f} s ({child.problem})")
-            if any(map(is_gone, child.workers)):  # its socket would still take connections, and nobody answer them
+            # Its socket would still take connections, and nobody answer them.
+            if child.was_ready and not all(worker.is_alive() for worker in child.workers):
                 self._bury(child, "its worker died")
             return
         code = child.popen.returncode
-        if child.spec.once:
-            return
-        self._bury(child, f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}")
+        if not child.spec.once:
+            self._bury(child, f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}")
 
     def _bury(self, child: _Child, why: str) -> None:
         now = time.monotonic()
@@ -344,7 +347,7 @@ class Supervisor:
             end_group(child.popen.pid)  # workers of a dead leader would hold its port
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.popen.wait(2)
-        child.workers = ()
+        child.end_workers()
         child.healthy_since, child.problem = None, f"{why}; restart in {wait_s:.1f} s"
         child.restart_at = now + wait_s
         self.note(child.spec.name, child.problem)
@@ -365,6 +368,8 @@ class Supervisor:
                 alive = problem is not None and live is not None and child.was_ready and live() is None
                 with self._lock:
                     if child.popen is popen and child.restart_at is None:
+                        if child.spec.workers and child.popen is not None and child.healthy_since is None:
+                            child.workers = children_of(child.popen.pid, child.spec.name) or child.workers
                         self._heard(child, problem, alive)
 
     def _heard(self, child: _Child, problem: str | None, alive: bool) -> None:
@@ -373,7 +378,7 @@ class Supervisor:
         if problem is None:
             if child.healthy_since is None:
                 child.healthy_since = now
-                child.workers = children_of(child.popen.pid) if child.spec.workers and child.popen else ()
+                self._save()
                 self.note(child.spec.name, f"healthy after {now - child.started:.1f} s")
             child.sick_since, child.was_ready = None, True
         else:

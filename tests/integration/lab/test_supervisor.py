@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flightdeck.lab.processes import Record, start_time, write_records
+from flightdeck.lab.processes import Record, read_records, start_time, write_records
 from flightdeck.lab.supervisor import RECORDS, JobFailed, ProcessSpec, StartFailed, Supervisor, clean_up
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
@@ -74,6 +74,41 @@ def test_workers_of_a_dead_leader_are_ended_before_the_restart(tmp_path: Path):
         assert leader is not None
         os.kill(leader, signal.SIGKILL)
         assert until(lambda: gone(worker))
+
+
+def test_a_worker_in_a_session_of_its_own_dies_with_its_leader_and_takes_it_along(tmp_path: Path):
+    code = (
+        "import subprocess, sys, time, pathlib\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)\n"
+        f"pathlib.Path({str(tmp_path / 'worker')!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+
+    def ready() -> str | None:
+        path = tmp_path / "worker"
+        works = path.is_file() and path.read_text() and not gone(int(path.read_text()))
+        return None if works else "starting"
+
+    with Supervisor(tmp_path / "run", tmp_path / "logs") as supervisor:
+
+        def worker(*before: int) -> int:
+            path = tmp_path / "worker"
+            assert until(lambda: path.is_file() and path.read_text() not in {"", *map(str, before)})
+            supervisor.wait(["leader"], 10)
+            return int(path.read_text())
+
+        supervisor.start(spec("leader", code, probe=ready, workers=True))
+        first, leader = worker(), pid_of(supervisor, "leader")
+        assert first in {record.pid for record in read_records(tmp_path / "run" / RECORDS)}, "for the guard to find"
+        os.kill(leader or 0, signal.SIGKILL)
+        assert until(lambda: gone(first)), "else it would hold the port"
+        second, leader = worker(first), pid_of(supervisor, "leader")
+        os.kill(second, signal.SIGKILL)
+        assert until(lambda: gone(leader or 0))
+        third = worker(first, second)
+        (status,) = supervisor.status()
+        assert (status.deaths, status.last_death) == (2, "its worker died")
+    assert gone(third)
 
 
 def test_a_process_that_never_gets_well_is_told_with_its_last_words(tmp_path: Path):

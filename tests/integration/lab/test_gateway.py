@@ -1,0 +1,302 @@
+"""The gateway under an open load to real predictors: weights, copies, a dying and a hanging candidate."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import http.client
+import http.server
+import json
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.linear_artefact import write_linear_artefact
+from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.release import ModelRef, Release
+from flightdeck.lab.envoy import UPSTREAM_HEADER, Endpoint
+from flightdeck.lab.faults import with_fault
+from flightdeck.lab.ports import free_port
+from flightdeck.lab.rollout.gateway import Attempts, Gateway
+from flightdeck.lab.stack import Stack
+from flightdeck.lab.supervisor import Supervisor
+
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300), pytest.mark.slow]
+RATE_PER_S = 60.0
+WORKERS = 16
+CANDIDATE_SCORE = 0.25  # the fault `constant` answers the artefact's base rate; the champion answers something else
+ROW = {"carrier": "UA", "flight": 1545, "origin": "EWR", "dest": "IAH", "sched_dep_utc": "2013-07-04T21:15:00Z"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """status 0: a transport error. upstream: "host:port" of the replica that answered, as the gateway says."""
+
+    at: float
+    seconds: float
+    status: int
+    score: float | None
+    upstream: str
+    said: str
+
+
+class Load:
+    """A constant rate of requests over kept connections, whatever the answers; every answer is kept."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.body = port, json.dumps({"rows": [ROW]}).encode()
+        self.answers: list[Answer] = []
+        self._end, self._lock, self._number = threading.Event(), threading.Lock(), 0
+        self._start = time.monotonic()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(WORKERS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        self.more(3 * WORKERS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(15)
+
+    @property
+    def failed(self) -> list[Answer]:
+        return [answer for answer in list(self.answers) if answer.status != 200]
+
+    def more(self, count: int) -> list[Answer]:
+        """The next answers to requests that begin from now on, at least `count`."""
+        begin, deadline = time.monotonic(), time.monotonic() + 5 * count / RATE_PER_S + 10
+        while len(found := [answer for answer in list(self.answers) if answer.at >= begin]) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} answers came"
+            time.sleep(0.02)
+        return found
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        while True:
+            with self._lock:
+                number, self._number = self._number, self._number + 1
+            if self._end.wait(max(0.0, self._start + number / RATE_PER_S - time.monotonic())):
+                connection.close()
+                return
+            at = time.monotonic()
+            try:
+                connection.request("POST", "/v1/predict", self.body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                content = answer.read()
+                score = json.loads(content)["predictions"][0]["score"] if answer.status == 200 else None
+                upstream, said = answer.headers.get(UPSTREAM_HEADER, ""), content[:300].decode()
+                self.answers.append(Answer(at, time.monotonic() - at, answer.status, score, upstream, said))
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                self.answers.append(Answer(at, time.monotonic() - at, 0, None, "", repr(error)))
+
+
+@dataclasses.dataclass
+class Serving:
+    """Two replicas of a champion and two of a candidate behind the gateway, all users with the champion."""
+
+    stack: Stack
+    champion: str
+    candidate: str
+    names: dict[str, tuple[str, ...]]
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.stack.gateway
+
+    def ready(self, release: str) -> list[Endpoint]:
+        ports = {replica.name: replica.port for replica in self.stack.replicas()}
+        return [Endpoint(name, ports[name]) for name in self.names[release]]
+
+    def route(self, *, weight: int = 0, mirror: bool = False, candidate: bool = True) -> None:
+        taken = (self.candidate, self.ready(self.candidate)) if candidate else (None, [])
+        self.gateway.route(self.champion, self.ready(self.champion), *taken, weight=weight, mirror=mirror)
+
+    def kill(self, release: str) -> None:
+        """All its processes at once, as a machine that stops."""
+        pids = {status.name: status.pid for status in self.stack.supervisor.status()}
+        leaders = [psutil.Process(pids[name]) for name in self.names[release]]
+        for process in [*(worker for leader in leaders for worker in leader.children()), *leaders]:
+            process.kill()
+
+    def connections(self) -> int:
+        """From users to the gateway, so far."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.stack.ports["gateway-admin"], timeout=5)
+        connection.request("GET", "/stats?filter=http.users.downstream_cx_total&format=json")
+        (found,) = json.loads(connection.getresponse().read())["stats"]
+        connection.close()
+        return int(found["value"])
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    layout = StateLayout(tmp_path_factory.mktemp("gateway") / "state")
+    layout.artefacts.mkdir(parents=True)
+    ref = ModelRef(name="late", version="1", sha256=write_linear_artefact(layout.artefacts))
+    champion = Release(image="test", model=ref, feature_service="late_v1")  # type: ignore[call-arg]
+    candidate = champion.model_copy(update={"image": with_fault("test", "constant")})
+    names = ("gateway", "gateway-admin", "mlflow", "redis-online", "redis-streams")
+    with Supervisor(layout.run, layout.logs) as supervisor:
+        stack = Stack(layout, {name: free_port() for name in names}, supervisor)
+        stack.start_stores()
+        started = {release.id: stack.start_predictors(release, 2) for release in (champion, candidate)}
+        stack.start_gateway(started[champion.id])
+        supervisor.wait(["gateway", *(name for group in started.values() for name in group)], 120)
+        yield Serving(stack, champion.id, candidate.id, started)
+
+
+@pytest.fixture
+def load(serving: Serving) -> Iterator[Load]:
+    serving.route(candidate=False)
+    with Load(serving.stack.ports["gateway"]) as load:
+        yield load
+
+
+def share_of_candidate(answers: list[Answer]) -> float:
+    return sum(answer.score == CANDIDATE_SCORE for answer in answers) / len(answers)
+
+
+def within_binomial(share: float, weight: float, count: int) -> bool:
+    """Four standard deviations: one run in 16,000 is outside by chance."""
+    return abs(share - weight) <= 4 * math.sqrt(weight * (1 - weight) / count)
+
+
+def total(counters: dict[str, Attempts]) -> Attempts:
+    return Attempts(sum(one.total for one in counters.values()), sum(one.failed for one in counters.values()))
+
+
+def settled(gateway: Gateway, releases: tuple[str, ...]) -> dict[str, Attempts]:
+    """Counters of each release, when they no longer move: the load must be over."""
+    while True:
+        before, _ = gateway.attempts(), time.sleep(0.1)
+        after = gateway.attempts()
+        if before.counters == after.counters:
+            return {release: total(after.of(release, mirrored=False)) for release in releases}
+
+
+def test_weights_rise_without_a_failed_request_or_a_dropped_connection_and_are_exact(
+    serving: Serving, load: Load, record_property: Any
+):
+    connections, shares = serving.connections(), {}
+    for weight, count in ((10, 400), (50, 600), (100, 100)):
+        serving.route(weight=weight)
+        load.more(3)  # what was under way when the routes changed
+        assert serving.gateway.routed(serving.candidate) == (weight, False)
+        answers = load.more(count)
+        shares[weight] = share_of_candidate(answers)
+        assert within_binomial(shares[weight], weight / 100, len(answers)), (weight, shares[weight], len(answers))
+    serving.route(candidate=False)
+    load.more(10)
+    assert share_of_candidate(load.more(60)) == 0
+    record_property("shares", shares)
+    print(f"realised shares {shares}, {len(load.answers)} requests")
+    assert not load.failed, load.failed[:3]
+    assert serving.connections() == connections, "each user kept its connection"
+
+
+def test_the_gateway_counts_each_attempt_at_the_endpoint_that_answered_it(serving: Serving, load: Load):
+    serving.route(weight=50)
+    load.more(5)
+    load.__exit__()
+    places = {f"127.0.0.1:{end.port}" for group in serving.names for end in serving.ready(group)}
+    settled(serving.gateway, ())
+    before = serving.gateway.attempts().by_endpoint()
+    with Load(serving.stack.ports["gateway"]) as counted:
+        counted.more(150)
+    settled(serving.gateway, ())
+    after = serving.gateway.attempts().by_endpoint()
+    answered = collections.Counter(answer.upstream for answer in counted.answers)
+    assert set(answered) == places
+    assert {place: after[place].total - before[place].total for place in places} == dict(answered)
+    assert {place: after[place].failed - before[place].failed for place in places} == dict.fromkeys(places, 0)
+
+
+def test_copies_never_answer_a_user_and_are_counted_apart(serving: Serving, load: Load):
+    serving.route(mirror=True)
+    load.more(5)
+    assert serving.gateway.routed(serving.candidate) == (0, True)
+    copies = serving.gateway.attempts()
+    answers = load.more(200)
+    load.__exit__()
+    settled(serving.gateway, ())
+    sent = total(serving.gateway.attempts().of(serving.candidate, mirrored=True)).total
+    sent -= total(copies.of(serving.candidate, mirrored=True)).total
+    assert share_of_candidate(answers) == 0
+    assert not load.failed, load.failed[:3]
+    assert sent >= len(answers)
+    assert total(serving.gateway.attempts().of(serving.champion, mirrored=True)).total == 0
+
+
+def test_killing_all_candidates_under_half_of_the_users_fails_no_request(serving: Serving, load: Load):
+    pair = (serving.champion, serving.candidate)
+    load.__exit__()
+    serving.route(weight=50)
+    before = settled(serving.gateway, pair)
+    with Load(serving.stack.ports["gateway"]) as users:
+        users.more(60)
+        serving.kill(serving.candidate)
+        killed = time.monotonic()
+        answers = users.more(90)
+        serving.stack.supervisor.wait(serving.names[serving.candidate], 60)
+        recovered = time.monotonic()
+        time.sleep(1.5)
+        assert within_binomial(share_of_candidate(last := users.more(100)), 0.5, len(last)), "its share comes back"
+    after = settled(serving.gateway, pair)
+    slowest = max(answer.seconds for answer in users.answers if killed - 2 < answer.at < recovered)
+    failed = after[serving.candidate].failed - before[serving.candidate].failed
+    print(f"{len(users.answers)} requests, {len(users.failed)} failed, {failed} attempts at dead replicas, "
+          f"slowest answer {slowest * 1000:.0f} ms")  # fmt: skip
+    assert not users.failed, users.failed[:3]
+    assert share_of_candidate(answers) == 0, "the champion answers for it"
+    assert failed > 0, "attempts at dead replicas are the candidate's failures"
+    assert after[serving.champion].failed == before[serving.champion].failed
+    attempts = sum(after[release].total - before[release].total for release in pair)
+    assert attempts == len(users.answers) + failed, "what was sent, and a retry for each failed attempt"
+
+
+class Hanging(http.server.BaseHTTPRequestHandler):
+    """Says that it is ready, and never answers a prediction."""
+
+    protocol_version = "HTTP/1.1"
+    over = threading.Event()
+    asked = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        type(self).asked += 1
+        self.over.wait(60)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_hanging_candidate_in_the_shadow_costs_the_champion_nothing(serving: Serving, load: Load):
+    calm = statistics.median(answer.seconds for answer in load.more(250))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        end = Endpoint("hangs", server.server_port)
+        serving.gateway.route(serving.champion, serving.ready(serving.champion), "0000dead", [end], mirror=True)
+        load.more(5)
+        beside = statistics.median(answer.seconds for answer in load.more(450))  # 7 s: copies time out meanwhile
+        counted = total(serving.gateway.attempts().of("0000dead", mirrored=True))
+        serving.route(candidate=False)
+        Hanging.over.set()
+        server.shutdown()
+    print(f"p50 {calm * 1000:.1f} ms, beside a hanging mirror {beside * 1000:.1f} ms; {Hanging.asked} copies hang")
+    assert Hanging.asked > 50
+    assert counted.failed == counted.total > 0, "a copy without an answer in time is a failed attempt"
+    assert not load.failed, load.failed[:3]
+    assert beside < 2 * calm + 0.01
