@@ -23,6 +23,7 @@ from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab.envoy import UPSTREAM_HEADER, Endpoint
 from flightdeck.lab.faults import with_fault
 from flightdeck.lab.ports import free_port
+from flightdeck.lab.rollout import gateway
 from flightdeck.lab.rollout.gateway import Attempts, Gateway
 from flightdeck.lab.stack import Stack
 from flightdeck.lab.supervisor import Supervisor
@@ -201,6 +202,29 @@ def test_weights_rise_without_a_failed_request_or_a_dropped_connection_and_are_e
     print(f"realised shares {shares}, {len(load.answers)} requests")
     assert not load.failed, load.failed[:3]
     assert serving.connections() == connections, "each user kept its connection"
+
+
+def test_promotion_and_the_way_back_fail_no_request_and_old_clusters_go(
+    serving: Serving, load: Load, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gateway, "GRACE_S", 0.5)
+
+    def clusters() -> set[str]:
+        return {cluster for cluster, _ in serving.gateway.attempts().counters}
+
+    serving.route(weight=50)
+    assert clusters() == {serving.champion, serving.candidate, f"{serving.candidate}-shadow"}
+    load.more(30)
+    serving.gateway.route(serving.candidate, serving.ready(serving.candidate))
+    load.more(60)
+    assert share_of_candidate(load.more(30)) == 1
+    serving.gateway.route(serving.candidate, serving.ready(serving.candidate))  # as each tick does
+    load.more(30)
+    assert clusters() == {serving.candidate}
+    serving.route(candidate=False)  # its cluster is new again, and not a request may come before its first check
+    load.more(10)
+    assert share_of_candidate(load.more(60)) == 0
+    assert not load.failed, load.failed[:3]
 
 
 def test_the_gateway_counts_each_attempt_at_the_endpoint_that_answered_it(serving: Serving, load: Load):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 
-from flightdeck.lab.ports import HOST, choose, free_port, is_free
+from flightdeck.lab.ports import HOST, STEADY, choose, free_port, is_free, steady_port
 
 
 def test_a_held_port_is_replaced_by_a_free_one_and_its_holder_is_named():
@@ -32,3 +32,10 @@ def test_no_two_names_get_one_port():
     chosen, _ = choose({"a": port, "b": port, "c": 0})
     assert len(set(chosen.values())) == 3
     assert chosen["a"] == port
+
+
+def test_a_steady_port_is_none_that_the_system_gives_to_outgoing_connections():
+    taken = {steady_port() for _ in range(5)}
+    port = steady_port(taken)
+    assert port not in taken
+    assert STEADY[0] <= port <= STEADY[1] < 32_768
