@@ -37,6 +37,7 @@ COMMANDS = {
     "train": Command("flightdeck.cli.train", "Train a candidate from a model spec.", "pipeline"),
     "gate": Command("flightdeck.cli.gate", "Decide on a candidate: PROMOTE, HOLD or REJECT.", "pipeline"),
     "models": Command("flightdeck.cli.models", "List, show, verify and fetch registered versions.", "pipeline"),
+    "rollout": Command("flightdeck.cli.rollout", "Take a release to the users step by step; step in.", "lab"),
     "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),
 }
 

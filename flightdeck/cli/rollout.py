@@ -1,0 +1,356 @@
+"""`flightdeck rollout`: say what is wanted, see what happens, and step in. The controller does the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import getpass
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flightdeck.contracts.release import Release
+    from flightdeck.lab.rollout.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Take a new release to the users step by step: apply, follow, step in.\n\n"
+    "Example: flightdeck rollout status late",
+)
+
+State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
+Name = Annotated[str, typer.Argument(help="Name of the rollout, as in its metadata.")]
+Note = Annotated[str, typer.Option("--note", help="Why; kept in the history.")]
+Json = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
+INTERRUPTED = 130
+POLL_S = 0.5
+
+
+@app.callback()
+def _rollout() -> None:
+    """Sub-commands below."""
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="A ModelRollout as YAML.", exists=True, dir_okay=False)],
+    state: State = None,
+) -> None:
+    """Set the wanted state. A file without `spec.release` keeps the release that is wanted now.
+
+    Exit code 1 when the file breaks the schema; then nothing is changed.
+
+    Example: flightdeck rollout apply specs/late.rollout.yaml
+    """
+    from flightdeck.contracts.rollout import load_rollout
+
+    store = _store(state)
+    with _told():
+        rollout = load_rollout(file, release=_release_kept(store, file))
+        what = store.apply(rollout, _who())
+        name = rollout.metadata.name
+        print(f"rollout {name} {what}: {rollout.spec.release.short} [{rollout.spec.release.id}]")
+        _next(store, name)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of the rollout; default: all.")] = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Phase, weight, verdict, reason and evidence of one rollout, or a line for each.
+
+    Example: flightdeck rollout status late
+    """
+    store = _store(state)
+    with _told():
+        names = [name] if name else store.names()
+        if as_json:
+            print(json.dumps([_plain(store, each) for each in names] if name is None else _plain(store, names[0])))
+        elif not names:
+            print(f"no rollout in {store.root}; set one with `flightdeck rollout apply FILE`")
+        elif len(names) == 1:
+            _show(store, names[0])
+        else:
+            _show_all(store, names)
+
+
+@app.command()
+def watch(name: Name, state: State = None) -> None:
+    """Follow a rollout to its end. Exit code 0: the wanted release is champion, 1: aborted, 130: ctrl-C.
+
+    Example: flightdeck rollout watch late
+    """
+    store = _store(state)
+    try:
+        with _told():
+            raise typer.Exit(_watch(store, name))
+    except KeyboardInterrupt:
+        print("no longer watching; the rollout goes on", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def history(name: Name, state: State = None, as_json: Json = False) -> None:
+    """Everything that was decided, ordered and applied, oldest first.
+
+    Example: flightdeck rollout history late
+    """
+    store = _store(state)
+    with _told():
+        rows = [
+            (
+                it.at_s,
+                str(it.target) if it.source == it.target else f"{it.source or '-'} → {it.target}",
+                it.reason,
+                it.who,
+            )
+            for it in store.history(name)
+        ]
+        for it in store.applied(name):
+            note = f", {it.note}" if it.note else ""
+            rows.append((it.at_s, it.what, f"wanted: {it.release.short} [{it.release.id}]{note}", it.who))
+        rows.sort(key=lambda row: row[0])
+    if as_json:
+        print(json.dumps([dict(zip(("at_s", "what", "reason", "who"), row, strict=True)) for row in rows]))
+        return
+    _table(("when (UTC)", "what", "reason", "who"), [(_at(at_s), *rest) for at_s, *rest in rows])
+
+
+@app.command()
+def promote(name: Name, state: State = None, note: Note = "") -> None:
+    """Skip the rest of the plan: to 100 % as soon as every replica of the candidate is ready.
+
+    Example: flightdeck rollout promote late --note "only a text was changed"
+    """
+    _order(state, name, "promote", note)
+
+
+@app.command()
+def abort(name: Name, state: State = None, note: Note = "") -> None:
+    """Send the candidate home, from any phase; all users go back to the champion.
+
+    Example: flightdeck rollout abort late --note "numbers look odd"
+    """
+    _order(state, name, "abort", note)
+
+
+@app.command()
+def pause(name: Name, state: State = None, note: Note = "") -> None:
+    """Stay as it is: weight, copies and what is left of the deadline. A candidate that surely fails is still aborted.
+
+    Example: flightdeck rollout pause late --note "the network is being worked on"
+    """
+    _order(state, name, "pause", note)
+
+
+@app.command()
+def resume(name: Name, state: State = None, note: Note = "") -> None:
+    """Go on after a pause.
+
+    Example: flightdeck rollout resume late
+    """
+    _order(state, name, "resume", note)
+
+
+@app.command()
+def retry(name: Name, state: State = None, note: Note = "") -> None:
+    """Try a release again that was sent home.
+
+    Example: flightdeck rollout retry late --note "the full disk was to blame"
+    """
+    _order(state, name, "retry", note)
+
+
+@app.command()
+def undo(
+    name: Name,
+    state: State = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Id of a release that was champion; default: the last other.")
+    ] = None,
+    note: Note = "",
+) -> None:
+    """Want the release before again. It goes through the plan like any candidate; what runs is aborted.
+
+    Example: flightdeck rollout undo late --note "passengers complain"
+    """
+    from flightdeck.lab.rollout.sentences import chosen_before
+
+    store = _store(state)
+    with _told():
+        wanted, found = store.wanted(name), store.read_status(name)
+        release = chosen_before(name, wanted.spec.release, found.releases if found else [], to)
+        spec = wanted.spec.model_copy(update={"release": release})
+        store.apply(wanted.model_copy(update={"spec": spec}), _who(), f"undo{f': {note}' if note else ''}")
+        print(f"rollout {name} wants {release.short} [{release.id}] again, instead of {wanted.spec.release.short}")
+        if found and found.state and found.state.refused and found.state.refused.id == release.id:
+            print(f"it was sent home the last time; try it again with `flightdeck rollout retry {name}`")
+        _next(store, name)
+
+
+def _store(state: Path | None) -> Store:
+    from flightdeck.lab.rollout.store import Store
+
+    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
+    return Store(layout.rollouts)
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Expected failures end the command with their words; exit code 1."""
+    from flightdeck.contracts.rollout import InvalidRollout
+    from flightdeck.lab.rollout.sentences import NoSuchRelease
+    from flightdeck.lab.rollout.store import BrokenFile
+
+    try:
+        yield
+    except (InvalidRollout, BrokenFile, NoSuchRelease, OSError) as error:
+        print(f"flightdeck rollout: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def _release_kept(store: Store, file: Path) -> Release | None:
+    """The release that is wanted now, for a file that names none: Git does not own it."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text())
+        if "release" not in content["spec"] and content["metadata"]["name"] in store.names():
+            return store.wanted(content["metadata"]["name"]).spec.release
+    except (yaml.YAMLError, KeyError, TypeError):  # the validation behind this finds the words
+        pass
+    return None
+
+
+def _order(state: Path | None, name: str, kind: str, note: str) -> None:
+    from services.rollout_operator.plan import Order, OrderKind
+
+    store = _store(state)
+    with _told():
+        number = store.order(name, Order(OrderKind(kind), _who(), note))
+        print(f"order {number} for rollout {name}: {kind}")
+        _next(store, name)
+
+
+def _next(store: Store, name: str) -> None:
+    """Who will act on it, or that nobody does."""
+    from flightdeck.lab.rollout.sentences import START, is_stale
+
+    if is_stale(store.read_status(name), time.time()):
+        print(f"no controller is running; it waits for one: {START}")
+    else:
+        print(f"the controller acts within a second; follow it with `flightdeck rollout watch {name}`")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    _console().print(table)
+
+
+def _at(at_s: float) -> str:
+    return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _plain(store: Store, name: str) -> dict[str, object]:
+    import msgspec
+
+    from flightdeck.lab.rollout.sentences import is_stale
+    from services.rollout_operator.plan import enc_hook
+
+    found = store.read_status(name)
+    shown: dict[str, object] = msgspec.to_builtins(found, enc_hook=enc_hook) if found else {"name": name, "state": None}
+    wanted = store.wanted(name).spec.release
+    return {**shown, "wanted": wanted.model_dump(by_alias=True), "controller_running": not is_stale(found, time.time())}
+
+
+def _show(store: Store, name: str) -> None:
+    from flightdeck.lab.rollout.sentences import absence, lines
+
+    found, wanted, now_s = store.read_status(name), store.wanted(name).spec.release, time.time()
+    rows = lines(found, wanted, now_s) if found else [("wanted", f"{wanted.short} [{wanted.id}]")]
+    if missing := absence(found, now_s):
+        rows.append(("note", missing))
+    waiting = store.orders_after(name, found.orders_done if found else 0)
+    rows += [("order", f"{number}, {order.words}: not yet obeyed") for number, order in waiting]
+    _table((name, ""), rows)
+    if found and found.judgement and found.judgement.metrics and found.state and found.state.candidate:
+        print()
+        metrics = found.judgement.metrics
+        _table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in metrics])
+
+
+def _show_all(store: Store, names: list[str]) -> None:
+    from flightdeck.lab.rollout.sentences import is_stale, spec_in_force, where
+
+    rows = []
+    for name in names:
+        found, now_s = store.read_status(name), time.time()
+        if found is None or found.state is None:
+            rows.append((name, "not begun", "-", "-", "-", "-", "no controller"))
+            continue
+        it = found.state
+        champion, candidate = it.champion.id if it.champion else "-", it.candidate.id if it.candidate else "-"
+        verdict = str(found.judgement.verdict) if found.judgement and it.step is not None else "-"
+        missing = "no controller" if is_stale(found, now_s) else ""
+        phase = where(spec_in_force(found), it)
+        rows.append((name, phase, f"{found.weight} %", champion, candidate, verdict, missing))
+    _table(("rollout", "phase", "weight", "champion", "candidate", "verdict", ""), rows)
+
+
+def _watch(store: Store, name: str) -> int:
+    from flightdeck.lab.rollout.sentences import absence, ended, short, spec_in_force
+    from services.rollout_operator.plan import Phase
+
+    said, seen, warned = "", {it.serial for it in store.history(name)}, False
+    while True:
+        now_s, found = time.time(), store.read_status(name)
+        for entry in store.history(name):
+            if entry.serial not in seen:
+                seen.add(entry.serial)
+                print(f"{_at(entry.at_s)[11:]}  {entry.target}: {entry.reason} ({entry.who})", flush=True)
+        if found and (line := short(found, spec_in_force(found))) != said:
+            said = line
+            print(f"{_at(now_s)[11:]}  {line}", flush=True)
+        missing = absence(found, now_s)
+        if missing and not warned:
+            print(f"{_at(now_s)[11:]}  {missing}", file=sys.stderr, flush=True)
+        warned = bool(missing)
+        waiting = bool(store.orders_after(name, found.orders_done if found else 0))
+        end = ended(found, store.wanted(name).spec.release, orders_wait=waiting)
+        if end is not None:
+            return 0 if end is Phase.DONE else 1
+        time.sleep(POLL_S)
