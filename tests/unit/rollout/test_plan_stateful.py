@@ -135,6 +135,7 @@ class World:
 def check_wanted(spec: RolloutSpec, state: State, seen: Observed, wanted: Wanted) -> None:
     """The bounds of design and issue, written down a second time and independently."""
     phase, step = state.works_in, plan.current_step(spec, state)
+    assert (state.candidate is None) == (phase in plan.ENDED)
     assert not (wanted.mirror and wanted.weight)
     assert wanted.champion_replicas == (spec.replicas if state.champion else 0), "the champion keeps its capacity"
     if phase in {Phase.SHADOW, Phase.CANARY}:
@@ -252,8 +253,12 @@ class Rollouts(RuleBasedStateMachine):
         if before is None or after.started_s != before.started_s:
             world.deaths = 0  # what an abort without end left over at the gateway is not this rollout's
             self.highest = world.shares.get(after.candidate.id, 0) if after.candidate else 0
-        if before is None or (before.works_in, before.step) != (after.works_in, after.step):
-            self.used_s = 0.0
+        begun = after.since_s == self.now_s and after.phase is not Phase.PAUSED
+        if begun or any(it.source is not it.target and it.reason.startswith("promote by") for it in log):
+            self.used_s = 0.0  # a promotion by order, even when it is paused in the same moment
+        assert abs(plan.elapsed_s(after, self.now_s) - self.used_s) < 1e-6, "a pause, and only a pause, stops the clock"
+        if before and before.phase is Phase.PENDING and after.phase in {Phase.SHADOW, Phase.CANARY}:
+            assert seen.candidate_ready >= spec.replicas, "the plan begins with every replica"
         if any(it.kind is OrderKind.ABORT for it in orders) and before and before.phase in plan.RUNNING:
             assert after.phase is Phase.ABORTING, "abort wins"
         judged = [it.number for it in world.pools.get(before.candidate.id, [])] if before and before.candidate else []
