@@ -298,7 +298,7 @@ def _plain(store: Store, name: str) -> dict[str, object]:
 
 
 def _show(store: Store, name: str) -> None:
-    from flightdeck.lab.rollout.sentences import absence, lines
+    from flightdeck.lab.rollout.sentences import absence, judgement_of, lines
 
     found, wanted, now_s = store.read_status(name), store.wanted(name).spec.release, time.time()
     rows = lines(found, wanted, now_s) if found else [("wanted", f"{wanted.short} [{wanted.id}]")]
@@ -307,10 +307,10 @@ def _show(store: Store, name: str) -> None:
     waiting = store.orders_after(name, found.orders_done if found else 0)
     rows += [("order", f"{number}, {order.words}: not yet obeyed") for number, order in waiting]
     _table((name, ""), rows)
-    if found and found.judgement and found.judgement.metrics and found.state and found.state.candidate:
+    judged = judgement_of(found) if found else None
+    if judged and judged.metrics:
         print()
-        metrics = found.judgement.metrics
-        _table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in metrics])
+        _table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
 
 
 def _show_all(store: Store, names: list[str]) -> None:

@@ -9,7 +9,7 @@ from flightdeck.contracts.rollout import InvalidRollout, RolloutSpec, duration_t
 from flightdeck.lab.rollout.store import Status
 from services.rollout_operator import plan
 from services.rollout_operator.plan import Phase, State
-from services.rollout_operator.verdict import Verdict
+from services.rollout_operator.verdict import Judgement
 
 STALE_S = 10.0  # a controller writes the status more than once a second
 START = "start one with `flightdeck lab up`"
@@ -69,8 +69,8 @@ def lines(status: Status, wanted: Release | None, now_s: float) -> list[tuple[st
     if state.candidate:
         copies = ", gets a copy of each request" if status.mirrored else ""
         found.append(("candidate", _side(state.candidate, status.candidate_ready, weight, status) + copies))
-    if status.judgement and state.phase is not Phase.DONE and (state.candidate or _failed(status)):
-        found.append(("verdict", f"{status.judgement.verdict}: {status.judgement.reason}"))
+    if judged := judgement_of(status):
+        found.append(("verdict", f"{judged.verdict}: {judged.reason}"))
     found.append(("reason", state.reason or "-"))
     if state.holding:
         found.append(("holds", f"until a verdict or an order: `flightdeck rollout promote {status.name}`, or abort"))
@@ -87,8 +87,14 @@ def _side(release: Release, ready: int, share: int, status: Status) -> str:
     return f"{release.short} [{release.id}], {replicas}, answers {share} % of the users"
 
 
-def _failed(status: Status) -> bool:
-    return status.judgement is not None and status.judgement.verdict is Verdict.FAIL
+def judgement_of(status: Status) -> Judgement | None:
+    """The judgement, where it is about the rollout that is shown and still says something."""
+    state, found = status.state, status.judgement
+    if state is None or found is None or state.works_in in {Phase.PENDING, Phase.DONE}:
+        return None
+    if state.phase in {Phase.ABORTING, Phase.ABORTED} and found.reason not in state.reason:
+        return None  # it was not the judge
+    return found
 
 
 def short(status: Status, spec: RolloutSpec | None) -> str:

@@ -160,6 +160,15 @@ def test_status_names_what_holds_waits_and_was_refused(store: Store, tmp_path: P
     assert "`flightdeck rollout retry late` tries it again" in run("status").stdout
 
 
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.DONE, Phase.ABORTED])
+def test_status_shows_no_verdict_of_an_earlier_rollout(phase: Phase, store: Store, tmp_path: Path):
+    apply(tmp_path, 2)
+    told(store, phase, candidate=release(2) if phase is Phase.PENDING else None)
+    assert JUDGEMENT.reason not in run("status").stdout
+    told(store, Phase.ABORTED, candidate=None, reason=f"aborted in canary 10 %: {JUDGEMENT.reason}")
+    assert METRIC.sentence in run("status").stdout
+
+
 def test_status_for_programs_is_json(store: Store, tmp_path: Path):
     apply(tmp_path, 2)
     told(store, Phase.CANARY, 1)
