@@ -127,8 +127,10 @@ class Margins(_Strict):
         default=None, gt=0, lt=0.5, description="Share of degraded answers, above the champion's."
     )
     score_shift: float | None = pydantic.Field(
-        default=None, gt=0, lt=1, description="Largest distance between the two score distributions, 0 to 1 (KS)."
-    )
+        default=None, gt=0,
+        description="How far the mean of the scores, and their mean distance from the champion's median, may move "
+        "either way, in the score's unit.",
+    )  # fmt: skip
     score_delta: float | None = pydantic.Field(
         default=None, gt=0, description="Mean absolute difference of two scores, in the score's unit; shadow only."
     )
@@ -176,7 +178,7 @@ class Judge(_Strict):
             raise ValueError(f"scoreRange must rise; found [{low:g}, {high:g}]")
         if not any(value is not None for value in self.margins.__dict__.values()):
             raise ValueError("margins names no metric: a candidate would be promoted on nothing")
-        for name in ("score_delta", "label_loss"):
+        for name in ("score_shift", "score_delta", "label_loss"):
             value = getattr(self.margins, name)
             if value is not None and value >= high - low:
                 raise ValueError(

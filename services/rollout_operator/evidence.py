@@ -1,0 +1,396 @@
+"""What is counted: prediction records, gateway attempts and outcomes become differences of matched requests. Pure.
+
+In the shadow a pair is both answers to one request. Under weight a candidate's request is matched with one of the
+champion's from the same batch, drawn without a look at its outcome; surplus ones of the champion are dropped. So both
+sides of a difference saw the same moment, and bursts, the hour of the day and changing weights cancel.
+
+The state is histograms per plan step and what still waits for its other half: small, bounded, and kept with the
+position in the log, so that a collector that was killed goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from flightdeck.contracts.artefact import ModelManifest
+from flightdeck.contracts.model_spec import Task
+from flightdeck.contracts.prediction import PredictionRecord
+from flightdeck.contracts.rollout import Judge, Step
+from services.rollout_operator.sequences import slot
+from services.rollout_operator.skew import Skew, Views
+
+LONGEST_WAIT = 2_000  # answers, and pairs without an outcome, that wait; of more the oldest go
+REMEMBERED = 4_000  # request ids per role, to know a retry again
+YARDSTICK_ROWS = 200  # champion's answers before a median is taken from them
+TAIL_ROWS = 300  # the same for the 99th percentile
+BUCKETS_PER_E = 50  # latency buckets are 2 % wide
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """Attempts at one endpoint since its counter began: cumulative, each counted when it ends."""
+
+    total: int
+    failed: int
+
+
+class Tally(msgspec.Struct):
+    """Plain counts of one step, for sentences and minimums. Answers are without warm-up and retries."""
+
+    pairs: int = 0
+    answers: int = 0  # of the candidate
+    attempts: dict[str, list[int]] = msgspec.field(default_factory=dict)  # role -> [all, failed] at the gateway
+    degraded: dict[str, int] = msgspec.field(default_factory=dict)  # role -> answers
+
+
+class Evidence(msgspec.Struct):
+    """All that a judge looks at.
+
+    Args:
+        series: component (a metric, or `metric/part`) -> step -> histogram slot -> differences.
+        tallies: step -> plain counts. skew: per feature, from the shadow.
+        yardsticks: the champion's latency in microseconds at "p50" and "p99" in the newest step.
+        dropped: answers and pairs that waited too long for their other half.
+    """
+
+    series: dict[str, dict[int, dict[int, int]]] = msgspec.field(default_factory=dict)
+    tallies: dict[int, Tally] = msgspec.field(default_factory=dict)
+    skew: dict[str, Skew] = msgspec.field(default_factory=dict)
+    yardsticks: dict[str, float] = msgspec.field(default_factory=dict)
+    dropped: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """Of a prediction record what a pair needs; latency_us is 0 for rows after the first."""
+
+    entity_id: str
+    score: float
+    decision: str
+    degraded: bool
+    latency_us: int
+    features: list[float | None]
+    read_at_s: dict[str, float]  # event time of each stored view's values
+
+
+class _Pending(msgspec.Struct, frozen=True, array_like=True):
+    """A pair that waits for its outcomes: entity and score of the champion's, of the candidate's; its step."""
+
+    champion_entity: str
+    champion_score: float
+    candidate_entity: str
+    candidate_score: float
+    step: int
+
+
+class _State(msgspec.Struct):
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
+    step: int = 0
+    draws: int = 0  # calls that drew: each has a generator of its own
+    warm: dict[str, int] = msgspec.field(default_factory=dict)  # replica -> answers seen
+    seen: dict[str, dict[str, None]] = msgspec.field(default_factory=dict)  # role -> request ids, oldest first
+    waiting: dict[str, dict[str, Answer]] = msgspec.field(default_factory=dict)  # role -> request id -> answer
+    pending: list[_Pending] = msgspec.field(default_factory=list)
+    labels: dict[str, float] = msgspec.field(default_factory=dict)
+    first_scores: list[float] = msgspec.field(default_factory=list)
+    middle: float | None = None  # their median, then frozen
+    latencies: dict[int, int] = msgspec.field(default_factory=dict)  # bucket -> champion's answers
+    latency_of: dict[str, float] = msgspec.field(default_factory=dict)  # yardsticks frozen for this step
+    counters: dict[str, list[int]] = msgspec.field(default_factory=dict)  # "role endpoint" -> [total, failed]
+    unmatched: list[int] = msgspec.field(default_factory=lambda: [0, 0])  # candidate's attempts without a partner
+
+
+CHAMPION, CANDIDATE = "champion", "candidate"
+
+
+class Collector:
+    """Turns what comes in into evidence. Deterministic: the same input and seed give the same evidence."""
+
+    def __init__(
+        self, judge: Judge, plan: Sequence[Step], champion: ModelManifest, candidate: ModelManifest, *, seed: int,
+        state: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """Begin, or go on from a `dump`.
+
+        Raises:
+            ValueError: a margin can never have data for this kind of model.
+        """
+        self.judge, self.plan, self.seed, self.task = judge, list(plan), seed, candidate.task
+        if judge.margins.label_flips is not None and self.task is Task.REGRESSION:
+            raise ValueError("judge.margins.labelFlips has no effect for a regression: it makes no decision")
+        self._views = Views(champion, candidate)
+        self._state = msgspec.msgpack.decode(state, type=_State) if state else _State()
+
+    def begin_step(self, index: int) -> None:
+        """Evidence from now on belongs to this step; safe to repeat."""
+        state = self._state
+        if index != state.step:
+            state.step, state.latency_of, state.unmatched = index, {}, [0, 0]
+            for role in (CHAMPION, CANDIDATE):
+                state.waiting[role] = {}
+        state.evidence.tallies.setdefault(index, Tally())
+        self._take_yardsticks()
+
+    def evidence(self) -> Evidence:
+        """What was counted so far."""
+        return self._state.evidence
+
+    def dump(self) -> bytes:
+        """All state."""
+        return msgspec.msgpack.encode(self._state)
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def predictions(self, champion: Sequence[PredictionRecord], candidate: Sequence[PredictionRecord]) -> None:
+        """One batch of the log, both roles of the same moment."""
+        tally = self._tally
+        ours, theirs = self._answers(CHAMPION, champion), self._answers(CANDIDATE, candidate)
+        tally.answers += len(theirs)
+        for role, answers in ((CHAMPION, ours), (CANDIDATE, theirs)):
+            tally.degraded[role] = tally.degraded.get(role, 0) + sum(item.degraded for item in answers.values())
+        pairs = self._joined(ours, theirs) if self._shadows else self._matched(ours, theirs)
+        tally.pairs += len(pairs)
+        self._compare(pairs)
+        self._learn(ours.values())
+
+    def _answers(self, role: str, records: Sequence[PredictionRecord]) -> dict[str, Answer]:
+        state = self._state
+        seen = state.seen.setdefault(role, {})
+        found: dict[str, Answer] = {}
+        for record in records:
+            key = f"{record.request_id}/{record.row}"
+            if key in seen:
+                continue  # a retry of the gateway, or a batch that was written twice
+            seen[key] = None
+            count = state.warm[record.replica] = state.warm.get(record.replica, 0) + 1
+            if count <= self.judge.warmup or not np.isfinite(record.score):
+                continue
+            found[key] = Answer(
+                record.entity_id,
+                record.score,
+                record.decision,
+                any(not reason.startswith("horizon") for reason in record.degraded),
+                record.latency_us if record.row == 0 else 0,
+                record.features if self._shadows else [],
+                self._views.read_at_s(record) if self._shadows else {},
+            )
+        _forget(seen, REMEMBERED)
+        return found
+
+    def _joined(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> list[tuple[Answer, Answer]]:
+        """Both answers to one request, whichever came first."""
+        waiting = self._state.waiting
+        champions, candidates = waiting.setdefault(CHAMPION, {}), waiting.setdefault(CANDIDATE, {})
+        champions |= ours
+        candidates |= theirs
+        both = [key for key in candidates if key in champions]
+        pairs = [(champions.pop(key), candidates.pop(key)) for key in both]
+        for part in (champions, candidates):
+            self._state.evidence.dropped += _forget(part, LONGEST_WAIT)
+        return pairs
+
+    def _matched(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> list[tuple[Answer, Answer]]:
+        """Each answer of the candidate with one of the champion's of this batch; those left over wait for the next."""
+        left = self._state.waiting.setdefault(CANDIDATE, {})
+        left |= theirs
+        pool = list(ours.values())
+        drawn = self._generator().permutation(len(pool))
+        chosen = list(left)[: len(pool)]
+        pairs = [(pool[at], left.pop(key)) for at, key in zip(drawn, chosen, strict=False)]
+        self._state.evidence.dropped += _forget(left, LONGEST_WAIT)
+        return pairs
+
+    def _compare(self, pairs: Sequence[tuple[Answer, Answer]]) -> None:
+        """The differences of each pair, for every metric that has a margin."""
+        if not pairs:
+            return
+        margins, state = self.judge.margins, self._state
+        low, high = self.judge.score_range
+        scores = np.clip([[one.score, other.score] for one, other in pairs], low, high)
+        if margins.degraded_rate is not None:
+            self._add("degradedRate", [float(other.degraded) - one.degraded for one, other in pairs])
+        for name, ratio in (("p50", margins.latency_p50_ratio), ("p99", margins.latency_p99_ratio)):
+            if ratio is not None and name in state.latency_of:
+                yard_us = state.latency_of[name]
+                self._add(
+                    f"latency{name.upper()}Ratio",
+                    [
+                        float(other.latency_us > ratio * yard_us) - (one.latency_us > yard_us)
+                        for one, other in pairs
+                        if one.latency_us and other.latency_us
+                    ],
+                )
+        if margins.score_shift is not None:
+            self._add("scoreShift/mean", (scores[:, 1] - scores[:, 0]) / (high - low))
+            if state.middle is not None:
+                apart = np.abs(scores - state.middle)
+                self._add("scoreShift/spread", (apart[:, 1] - apart[:, 0]) / (high - low))
+        if margins.label_loss is not None:
+            state.pending += [
+                _Pending(one.entity_id, float(ours), other.entity_id, float(theirs), state.step)
+                for (one, other), (ours, theirs) in zip(pairs, scores, strict=True)
+                if one.entity_id and other.entity_id
+            ]
+            self._settle()
+        if self._shadows:
+            if margins.score_delta is not None:
+                self._add("scoreDelta", np.abs(scores[:, 1] - scores[:, 0]) / (high - low))
+            if margins.label_flips is not None:
+                self._add("labelFlips", [float(one.decision != other.decision) for one, other in pairs])
+            if margins.feature_skew is not None:
+                skew = state.evidence.skew
+                self._add("featureSkew", [self._views.compare(one, other, skew) for one, other in pairs])
+
+    def _learn(self, answers: Any) -> None:
+        """The champion's own yardsticks, from answers that were already compared."""
+        state = self._state
+        for answer in answers:
+            if answer.latency_us:
+                bucket = int(np.log(answer.latency_us) * BUCKETS_PER_E)
+                state.latencies[bucket] = state.latencies.get(bucket, 0) + 1
+            if len(state.first_scores) < YARDSTICK_ROWS:
+                state.first_scores.append(answer.score)
+        if state.middle is None and len(state.first_scores) >= YARDSTICK_ROWS:
+            state.middle = float(np.median(np.clip(state.first_scores, *self.judge.score_range)))
+        self._take_yardsticks()
+
+    def _take_yardsticks(self) -> None:
+        """Once per step, as soon as there are enough answers before."""
+        state = self._state
+        total = sum(state.latencies.values())
+        for name, share, rows in (("p50", 0.5, YARDSTICK_ROWS), ("p99", 0.99, TAIL_ROWS)):
+            if name in state.latency_of or total < rows:
+                continue
+            so_far = 0
+            for bucket in sorted(state.latencies):
+                so_far += state.latencies[bucket]
+                if so_far >= share * total:
+                    state.latency_of[name] = float(np.exp((bucket + 1) / BUCKETS_PER_E))
+                    break
+        state.evidence.yardsticks = dict(state.latency_of)
+
+    # -- attempts -------------------------------------------------------------------------------------------------
+
+    def attempts(self, champion: Mapping[str, Attempts], candidate: Mapping[str, Attempts]) -> None:
+        """One scrape of the gateway's cumulative counters, by endpoint.
+
+        An endpoint of the champion that is new gives a baseline only; one of the candidate counts from 0. A counter
+        that fell began anew. An endpoint that is missing from a scrape is no zero.
+        """
+        ours, theirs = self._increments(CHAMPION, champion), self._increments(CANDIDATE, candidate)
+        for role, (total, failed) in ((CHAMPION, ours), (CANDIDATE, theirs)):
+            counts = self._tally.attempts.setdefault(role, [0, 0])
+            counts[0], counts[1] = counts[0] + total, counts[1] + failed
+        if self.judge.margins.error_rate is None:
+            return
+        state = self._state
+        pool, pool_failed = state.unmatched[0] + theirs[0], state.unmatched[1] + theirs[1]
+        count = min(pool, ours[0])
+        if not count:
+            state.unmatched = [pool, pool_failed]
+            return
+        generator = self._generator()
+        failed = int(generator.hypergeometric(pool_failed, pool - pool_failed, count))
+        other = int(generator.hypergeometric(ours[1], ours[0] - ours[1], count))
+        state.unmatched = [pool - count, pool_failed - failed]
+        both = int(generator.hypergeometric(other, count - other, failed)) if failed else 0
+        part = "shadow" if self._shadows else "canary"
+        self._count(f"errorRate/{part}", {1.0: failed - both, -1.0: other - both, 0.0: count - failed - other + both})
+
+    def _increments(self, role: str, counters: Mapping[str, Attempts]) -> tuple[int, int]:
+        total = failed = 0
+        for endpoint, now in counters.items():
+            name = f"{role} {endpoint}"
+            before = self._state.counters.get(name)
+            self._state.counters[name] = [now.total, now.failed]
+            if before is None:
+                if role == CHAMPION:
+                    continue
+                before = [0, 0]
+            if now.total < before[0] or now.failed < before[1]:
+                before = [0, 0]
+            total, failed = total + now.total - before[0], failed + now.failed - before[1]
+        return total, failed
+
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def outcomes(self, outcomes: Mapping[str, float]) -> None:
+        """entity_id -> what really happened, as it became known."""
+        if self.judge.margins.label_loss is None:
+            return
+        self._state.labels |= outcomes
+        self._settle()
+        _forget(self._state.labels, LONGEST_WAIT)
+
+    def _settle(self) -> None:
+        state, labels = self._state, self._state.labels
+        known = [it for it in state.pending if it.champion_entity in labels and it.candidate_entity in labels]
+        if known:
+            state.pending = [
+                it for it in state.pending if it.champion_entity not in labels or it.candidate_entity not in labels
+            ]
+        by_step: dict[int, list[float]] = {}
+        for it in known:
+            loss = self._loss(it.candidate_score, labels[it.candidate_entity])
+            by_step.setdefault(it.step, []).append(
+                loss - self._loss(it.champion_score, labels[it.champion_entity])
+            )  # fmt: skip
+        for step, differences in by_step.items():
+            self._add("labelLoss", differences, step)
+        if len(state.pending) > LONGEST_WAIT:
+            state.evidence.dropped += len(state.pending) - LONGEST_WAIT
+            state.pending = state.pending[-LONGEST_WAIT:]
+
+    def _loss(self, score: float, label: float) -> float:
+        """Squared error of a probability (Brier, 1950), else absolute error as a share of the score range; 0 to 1."""
+        if self.task is Task.CLASSIFICATION:
+            return (score - label) ** 2
+        low, high = self.judge.score_range
+        return min(1.0, abs(score - min(max(label, low), high)) / (high - low))
+
+    # -- histograms -----------------------------------------------------------------------------------------------
+
+    @property
+    def _shadows(self) -> bool:
+        return self.plan[self._state.step].shadow is not None
+
+    @property
+    def _tally(self) -> Tally:
+        return self._state.evidence.tallies.setdefault(self._state.step, Tally())
+
+    def _generator(self) -> np.random.Generator:
+        """A new one for each call, so that only a number has to be remembered."""
+        self._state.draws += 1
+        return np.random.default_rng([self.seed, self._state.draws])
+
+    def _add(self, component: str, differences: Any, step: int | None = None) -> None:
+        values = np.asarray(differences, dtype=np.float64)
+        if not values.size:
+            return
+        exact = bool(np.all(values == np.rint(values)))
+        draws = np.zeros(values.shape) if exact else self._generator().random(values.shape)
+        slots, counts = np.unique(slot(values, draws), return_counts=True)
+        histogram = self._histogram(component, step)
+        for at, count in zip(slots.tolist(), counts.tolist(), strict=True):
+            histogram[at] = histogram.get(at, 0) + count
+
+    def _count(self, component: str, differences: Mapping[float, int]) -> None:
+        histogram = self._histogram(component, None)
+        for difference, count in differences.items():
+            if count:
+                at = int(slot(difference, 0.0))
+                histogram[at] = histogram.get(at, 0) + count
+
+    def _histogram(self, component: str, step: int | None) -> dict[int, int]:
+        by_step = self._state.evidence.series.setdefault(component, {})
+        return by_step.setdefault(self._state.step if step is None else step, {})
+
+
+def _forget(items: dict[str, Any], most: int) -> int:
+    """Drop the oldest beyond `most`; returns how many."""
+    gone = list(items)[: max(0, len(items) - most)]
+    for key in gone:
+        del items[key]
+    return len(gone)
