@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults test check lint types imports format bench bench-data bench-features \
 	bench-training bench-serving lock clean
 
 help: ## List the targets.
@@ -57,6 +57,9 @@ lab-down: setup ## Stop what lab-up left running.
 
 lab-status: setup ## Tell what runs, where, and how it is.
 	@$(BIN)/flightdeck lab status
+
+lab-faults: setup ## Roll out planted faults under live traffic, after a `make lab`; at most 12 minutes.
+	@$(BIN)/flightdeck lab faults
 
 test: setup-dev check ## Every check and every test that needs no cluster.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) tests

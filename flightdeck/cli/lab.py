@@ -6,15 +6,20 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flightdeck.contracts.layout import STATE_ENV, StateLayout
+from flightdeck.cli.options import State, layout_of
+from flightdeck.contracts.layout import StateLayout
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from flightdeck.lab.daemon import Shown
+    from flightdeck.lab.progress import Board
+    from flightdeck.lab.stack import Stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,17 +27,10 @@ app = typer.Typer(
     "Example: flightdeck lab run",
 )
 
-State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 Days = Annotated[int, typer.Option(min=1, max=31, help="Days of July to replay at most.")]
 Trials = Annotated[int | None, typer.Option(min=0, max=50, help="Search trials per model; default: the spec's.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run the main job although an earlier one left a model.")]
 INTERRUPTED = 130
-
-
-def _layout(state: Path | None) -> StateLayout:
-    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
-    os.environ[STATE_ENV] = str(layout.root)
-    return layout
 
 
 def _told(layout: StateLayout, error: BaseException) -> int:
@@ -64,7 +62,7 @@ def run(state: State = None, days: Days = 31, trials: Trials = None) -> None:
 
     Example: flightdeck lab run --days 7
     """
-    raise typer.Exit(_run(_layout(state), days, trials, "flightdeck lab run"))
+    raise typer.Exit(_run(layout_of(state), days, trials, "flightdeck lab run"))
 
 
 @app.command()
@@ -83,7 +81,7 @@ def up(
     from flightdeck.lab import background, lock
     from flightdeck.lab.daemon import read_status
 
-    layout = _layout(state)
+    layout = layout_of(state)
     code = 0
     if holder := lock.holder(layout.root):
         shown = read_status(layout)
@@ -111,6 +109,24 @@ def up(
 
 
 @app.command()
+def faults(state: State = None) -> None:
+    """Roll out the champion with one planted fault after the other, and against itself, under live traffic.
+
+    Needs a champion that an earlier `lab run` or `lab up` made. Exit code 1 when a fault got through, or a good release
+    did not.
+
+    Example: flightdeck lab faults
+    """
+    from flightdeck.lab import background
+
+    layout = layout_of(state)
+    if not background.can_serve(layout):
+        print(f"flightdeck lab faults: no champion in {layout.root}; run `flightdeck lab run` first", file=sys.stderr)
+        raise typer.Exit(1)
+    raise typer.Exit(_run_faults(layout))
+
+
+@app.command()
 def down(state: State = None) -> None:
     """Stop the lab, and whatever a half-dead earlier one left running.
 
@@ -118,7 +134,7 @@ def down(state: State = None) -> None:
     """
     from flightdeck.lab import background
 
-    layout = _layout(state)
+    layout = layout_of(state)
     said = background.stop(layout) if layout.root.is_dir() else []
     print("\n".join(said) if said else f"no lab runs in {layout.root}")
 
@@ -132,7 +148,7 @@ def status(state: State = None) -> None:
     from flightdeck.lab import lock
     from flightdeck.lab.daemon import read_status
 
-    layout = _layout(state)
+    layout = layout_of(state)
     holder = lock.holder(layout.root)
     if holder is None:
         print(f"no lab runs in {layout.root}; start one with `flightdeck lab up`")
@@ -177,6 +193,32 @@ def _example(layout: StateLayout, shown: Shown) -> None:
 
 
 def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
+    def tell(stack: Stack, console: Console) -> tuple[Board, Callable[[], None]]:
+        from flightdeck.lab.progress import Board
+        from flightdeck.lab.story import STAGES, Story
+
+        board = Board(list(STAGES), console)
+        return board, lambda: Story(stack, board, days=days, trials=trials).run()
+
+    return _told_live(layout, doing, tell, fresh=True, page="lab.html")
+
+
+def _run_faults(layout: StateLayout) -> int:
+    def tell(stack: Stack, console: Console) -> tuple[Board, Callable[[], None]]:
+        from flightdeck.lab.fault_story import FaultStory, stages
+        from flightdeck.lab.progress import Board
+
+        board = Board(stages(), console)
+        return board, lambda: FaultStory(stack, board).run()
+
+    return _told_live(layout, "flightdeck lab faults", tell, fresh=False, page="faults.html")
+
+
+def _told_live(
+    layout: StateLayout, doing: str, tell: Callable[[Stack, Console], tuple[Board, Callable[[], None]]], *,
+    fresh: bool, page: str,
+) -> int:  # fmt: skip
+    """Run a story in a session of its own, drawn live; its table comes last. Returns the exit code."""
     from rich.console import Console
 
     from flightdeck.lab.lock import LabIsRunning
@@ -185,14 +227,11 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        with session(layout, doing, fresh=True, say=console.print) as stack:
-            from flightdeck.lab.progress import Board
-            from flightdeck.lab.story import STAGES, Story
-
-            board = Board(list(STAGES), console)
+        with session(layout, doing, fresh=fresh, say=console.print) as stack:
+            board, story = tell(stack, console)
             try:
                 with board:
-                    Story(stack, board, days=days, trials=trials).run()
+                    story()
             finally:
                 console.print(board.table())
             console.print("stopping ...")
@@ -208,7 +247,7 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
     minutes, seconds = divmod(round(board.seconds), 60)
     spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     console.print(f"{minutes}:{seconds:02d} minutes, {spent:.0f} s of CPU time on {os.cpu_count()} cores")
-    console.print(f"report: {layout.reports / 'lab.html'}", soft_wrap=True)
+    console.print(f"report: {layout.reports / page}", soft_wrap=True)
     return 0 if board.ok else 1
 
 

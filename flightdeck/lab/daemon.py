@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,14 +20,19 @@ import msgspec
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
+from flightdeck.contracts.rollout import load_rollout
 from flightdeck.lab.lock import LabIsRunning
+from flightdeck.lab.rollout.store import Store
+from flightdeck.lab.serving import serves
 from flightdeck.lab.session import NoRoom, read_mark, session
 from flightdeck.lab.stack import STORES, Stack
 from flightdeck.lab.supervisor import StartFailed
+from flightdeck.lab.training import ROLLOUT
 from flightdeck.lab.users import write_atomically
 
 DOING = "flightdeck lab up"
 STATUS = "status.json"
+READY_S = 120.0
 
 
 class Shown(msgspec.Struct):
@@ -90,23 +96,36 @@ def _start(layout: StateLayout, stack: Stack, shown: Shown, path: Path, end: thr
     if not champion:
         raise ValueError(f"{layout.root}: no champion to serve; `flightdeck lab up` makes one first")
     release = Release.model_validate(champion)
+    store = Store(layout.rollouts)
+    if not store.names():  # a state folder from before there were rollouts
+        store.apply(load_rollout(ROLLOUT, release=release), DOING)
     shown.release, shown.urls = release.short, stack.urls() | {"report": str(layout.reports / "lab.html")}
     stack.start_stores()
     stack.supervisor.wait(STORES, 30)
     stack.start_tracking()
-    names = stack.start_predictors(release)
-    stack.start_gateway(names)
-    waiting = ["gateway", *names, "mlflow"]
-    while waiting and not end.is_set():
+    stack.start_serving()
+    waiting, deadline = ["gateway", "rollouts", "mlflow"], time.monotonic() + READY_S
+    while (waiting or not _serves(store, release)) and not end.is_set():
         _tell(stack, shown, path)
         try:
             stack.supervisor.wait(waiting[:1], 1.0)
-            waiting.pop(0)
+            waiting = waiting[1:]
         except StartFailed:
-            started = dt.datetime.fromisoformat(shown.since)
-            if dt.datetime.now(dt.UTC) - started > dt.timedelta(seconds=120):
+            if time.monotonic() > deadline:
                 raise
+        if not waiting:
+            if time.monotonic() > deadline:
+                raise StartFailed(f"the champion does not serve after {READY_S:.0f} s; see {layout.logs}")
+            end.wait(0.2)
     shown.phase = "running"
+
+
+def _serves(store: Store, release: Release) -> bool:
+    """Whether the champion answers: the one of the mark, or of a rollout since then."""
+    status = store.read_status(release.model.name)
+    state = status.state if status else None
+    champion = state.champion if state and state.champion else release
+    return serves(status, champion) or bool(state and state.candidate and status and status.champion_ready)
 
 
 def _tell(stack: Stack, shown: Shown, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flightdeck.contracts.card import ModelCard
 from flightdeck.contracts.release import Release
 from flightdeck.lab.requests import MonthQuality, Trained
+from flightdeck.lab.rollouts import Result
 from flightdeck.lab.streamer import StreamProgress
 from flightdeck.lab.users import Outcome
 
@@ -26,7 +27,8 @@ class Findings:
         trained: per candidate, in order, with the card of each.
         monthly_late: (month, share of late flights, flights), from the lake.
         champion_versions: per model, the version that was promoted first.
-        outcomes: the users' requests. predictions: the lake's rows of them, joined with the labels that had arrived.
+        outcomes: the users' requests in July. predictions: the lake's rows of them with the labels that had arrived.
+        rollouts: what became of each. rollout_outcomes: the users' requests meanwhile.
     """
 
     started_at: dt.datetime
@@ -45,7 +47,8 @@ class Findings:
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     streamed: StreamProgress | None = None
     predictions: pl.DataFrame | None = None
-    total_s: float = 0.0
+    rollouts: list[Result] = dataclasses.field(default_factory=list)
+    rollout_outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
     def card(self, model: str, *, version: str | None = None) -> ModelCard | None:
         """The card of a version, or of the newest one of a model."""

@@ -19,6 +19,7 @@ from geventhttpclient import HTTPClient
 from locust import User, constant, events, task
 
 from flightdeck.contracts.clock import ReplayClock, clock_from_mapping
+from flightdeck.lab.envoy import UPSTREAM_HEADER
 from flightdeck.lab.ports import HOST
 from flightdeck.lab.users import (
     PLAN_ENV,
@@ -122,11 +123,12 @@ class Passenger(User):
     def _ask(self, arrival: Arrival, intended_s: float) -> None:
         WORLD.sent += 1
         sent_s = time.time()
-        status, score, degraded, error, content = 0, None, [], "", b""
+        status, score, degraded, error, content, port = 0, None, [], "", b"", 0
         try:
             answer = self.http.request("POST", PATH, body=arrival.body, headers=HEADERS)
             content = answer.read()
             status = int(answer.status_code)
+            port = int(str(answer.get(UPSTREAM_HEADER) or ":0").rpartition(":")[2] or 0)
         except Exception as problem:  # whatever the transport raises is a failed request
             error = f"{type(problem).__name__}: {problem}"
         done_s = time.time()
@@ -136,7 +138,7 @@ class Passenger(User):
         elif status:
             error = content[:200].decode(errors="replace")
         outcome = Outcome(
-            arrival.at_us, arrival.entity_id, intended_s, sent_s, done_s, status, score, list(degraded), error
+            arrival.at_us, arrival.entity_id, intended_s, sent_s, done_s, status, score, list(degraded), error, port
         )
         WORLD.outcomes.append(outcome)
         WORLD.failed += not outcome.ok

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -11,40 +11,70 @@ import jinja2
 from flightdeck.contracts.card import Interval
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
-from flightdeck.lab import pictures, quality
+from flightdeck.lab import pictures, quality, rollout_pictures
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.progress import Board
-from flightdeck.lab.users import percentile, reason_counts
+from flightdeck.lab.rollouts import Result
+from flightdeck.lab.users import Outcome, percentile, reason_counts
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_report(layout: StateLayout, findings: Findings, board: Board) -> Path:
     """Write reports/lab.html; parts that were not reached say so. Returns its path."""
-    layout.reports.mkdir(parents=True, exist_ok=True)
-    path = layout.reports / "lab.html"
+    return write_page(layout.reports / "lab.html", render(findings, board))
+
+
+def write_page(path: Path, content: str) -> Path:
+    """In one move, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(render(findings, board), encoding="utf-8")
+    temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)
     return path
 
 
-def render(findings: Findings, board: Board) -> str:
-    """The page as HTML; nothing in it points outside of it."""
+def page(template: str, **content: object) -> str:
+    """A template of the lab, filled; what comes from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    return environment.get_template("lab.html.j2").render(
+    return environment.get_template(template).render(**content)
+
+
+def render(findings: Findings, board: Board) -> str:
+    """The page as HTML; nothing in it points outside of it."""
+    return page(
+        "lab.html.j2",
         found=findings,
         board=board,
         pictures=pictures.all_pictures(findings),
+        rollouts=findings.rollouts,
+        rollout_pictures=rollout_pictures_of(findings.rollouts, findings.rollout_outcomes),
         tiles=tiles(findings, board),
         quarantined=[day for day in findings.days if day.status == "quarantined"],
         reasons=reason_counts(findings.outcomes).most_common(),
         releases=releases(findings),
         day=dt.timedelta(days=1),
     )
+
+
+def rollout_pictures_of(rollouts: Sequence[Result], outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """Traffic by release over all rollouts, and the evidence of each."""
+    return {
+        "traffic": rollout_pictures.traffic(outcomes, rollouts),
+        "evidence": [rollout_pictures.evidence(result.looks, f"r{index}") for index, result in enumerate(rollouts)],
+    }
+
+
+def write_faults(layout: StateLayout, board: Board, rollouts: Sequence[Result], outcomes: Sequence[Outcome]) -> Path:
+    """Write reports/faults.html: what became of each planted fault. Returns its path."""
+    content = page(
+        "faults.html.j2", board=board, rollouts=rollouts, outcomes=outcomes,
+        rollout_pictures=rollout_pictures_of(rollouts, outcomes), now=dt.datetime.now(dt.UTC),
+    )  # fmt: skip
+    return write_page(layout.reports / "faults.html", content)
 
 
 def tiles(findings: Findings, board: Board) -> list[tuple[str, str]]:
@@ -71,6 +101,12 @@ def tiles(findings: Findings, board: Board) -> list[tuple[str, str]]:
     drills = sum(bool(trained.drill) for trained, _ in findings.trained)
     if drills:
         found.append((f"{refused} of {drills}", "planted faults refused"))
+    if findings.rollouts:
+        caught = sum(result.ok for result in findings.rollouts)
+        found += [
+            (f"{caught} of {len(findings.rollouts)}", "rollouts ended as they must"),
+            (f"{sum(not item.ok for item in findings.rollout_outcomes)}", "failed requests in rollouts"),
+        ]
     seconds = board.seconds
     found.append((f"{int(seconds // 60)}:{int(seconds % 60):02d}", "minutes in all"))
     return found

@@ -3,89 +3,108 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from flightdeck.contracts.clock import CLOCK_KEY, ReplayClock
+from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import Release
+from flightdeck.contracts.rollout import ModelRollout
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.load import PROBE_ID, pace, probe
-from flightdeck.lab.programs import find
 from flightdeck.lab.progress import Board, Stage
+from flightdeck.lab.replaying import Replay, set_clock
+from flightdeck.lab.rollout.store import Status, Store
 from flightdeck.lab.stack import Stack
-from flightdeck.lab.streamer import OUTCOME_STREAM, StreamPlan, StreamProgress
-from flightdeck.lab.users import (
-    PLAN_ENV,
-    Arrival,
-    Plan,
-    Progress,
-    microseconds,
-    percentile,
-    read_arrivals,
-    read_outcomes,
-    reason_counts,
-    write_atomically,
-)
+from flightdeck.lab.streamer import OUTCOME_STREAM
+from flightdeck.lab.users import microseconds, percentile, reason_counts
+from services.rollout_operator.plan import Phase
 
-if TYPE_CHECKING:
-    from pipelines.use_case import UseCase
-
-T = TypeVar("T")
-USERS = 64
-HEAD_START_S = 1.0
 DEGRADED_LIMIT = 0.1  # about 2 % are planes and routes without history; a busy machine makes features old besides
 LIVE_AUC = 0.7  # July as a whole reaches 0.76; single days lie between 0.6 and 0.8, and few days may be replayed
-LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+SERVE_S = 150.0
+WHO = "flightdeck lab"
 
 
 class Serving:
-    """Holds the files through which lab, users and streamer talk."""
+    """The first champion, and one replay before it."""
 
     def __init__(self, stack: Stack, findings: Findings, board: Board) -> None:
         self.stack, self.findings, self.board = stack, findings, board
-        self.folder = stack.layout.run / "replay"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = Store(stack.layout.rollouts)
         self.probed = 0
-        self.clock: ReplayClock | None = None
 
-    def serve(self, stage: Stage, release: Release, at_utc: dt.datetime) -> None:
-        """Replicas, gateway, and the clock standing at `at_utc`; users and streamer warm up meanwhile."""
-        self.set_clock(ReplayClock(at_utc, time.time(), 0.0))
-        names = self.stack.start_predictors(release)
-        self.stack.start_gateway(names)
-        self._start_replayers()
-        stage.tell("replicas load the model")
-        self.stack.supervisor.wait([*names, "gateway"], 90)
-        stage.figure(f"{len(names)} replicas of {release.short} behind {self.stack.urls()['API']}")
+    def serve(self, stage: Stage, rollout: ModelRollout, replay: Replay) -> None:
+        """The first release of `rollout`, and the clock standing at the start of `replay`, whose users warm up."""
+        set_clock(self.stack, ReplayClock(replay.start_utc, time.time(), 0.0))
+        self.store.apply(rollout, WHO)
+        self.stack.start_serving()
+        replay.start()
+        release = rollout.spec.release
+        self.wait_champion(stage, release)
+        stage.figure(f"{rollout.spec.replicas} replicas of {release.short} behind {self.stack.urls()['API']}")
 
-    def replay(self, stage: Stage, use_case: UseCase, first: dt.date, days: int, seconds: float) -> None:
-        """Send the flights, push the features, until the clock stands at the end."""
-        arrivals = read_arrivals(self.folder / "arrivals")
+    def wait_champion(self, stage: Stage, release: Release) -> None:
+        """Until `release` is the champion, with all its replicas ready.
+
+        Raises:
+            ServingFailed: it is not in time, or was sent home.
+        """
+        name, deadline = release.model.name, time.monotonic() + SERVE_S
+        while not serves(status := self.store.read_status(name), release):
+            state = status.state if status else None
+            if time.monotonic() > deadline or (state and state.phase is Phase.ABORTED and state.champion is None):
+                why = state.reason if state else "the rollout controller told nothing"
+                stage.expect(False, f"the champion does not serve: {why}")
+                raise ServingFailed(why)
+            stage.tell("replicas load the model")
+            self.board.tick(stage)
+            time.sleep(0.1)
+
+    def champion(self, name: str) -> Release:
+        """What serves now, as the rollout tells it.
+
+        Raises:
+            ServingFailed: nothing does.
+        """
+        status = self.store.read_status(name)
+        if status is None or status.state is None or status.state.champion is None:
+            raise ServingFailed(f"{name} has no champion")
+        return status.state.champion
+
+    def replay(self, stage: Stage, replay: Replay, days: int, seconds: float) -> None:
+        """Send the flights, push the features, until the clock stands at the end.
+
+        Args:
+            days: at most so many; fewer when the replicas could not answer them all within `seconds`.
+        """
+        arrivals = replay.arrivals()
         stage.tell("measure what the replicas can take")
         self.probed, capacity = probe(self.stack.ports["gateway"], arrivals[:2000])
         chosen = pace(capacity, len(arrivals) / days, days, seconds)
-        start = use_case.day_start_utc(first)
-        end = use_case.day_start_utc(first + dt.timedelta(days=chosen.days))
-        self._wait_ready(stage)
-        self.clock = ReplayClock(start, time.time() + HEAD_START_S, chosen.speed, end)
-        self.set_clock(self.clock)
-        write_atomically(self.folder / "go", self.clock.to_mapping())
-        self.findings.speed, self.findings.pace, self.findings.replayed = chosen.speed, chosen.why, (start, end)
-        self._watch(stage, self.clock)
-        self._collect(stage, arrivals, microseconds(end))
+        self.findings.speed, self.findings.pace = chosen.speed, chosen.why
+        end = replay.start_utc + dt.timedelta(days=chosen.days)
+        replay.wait_ready(lambda: stage.tell("users and streamer get ready"))
+        clock = replay.go(chosen.speed, end)
+        self.findings.replayed = (replay.start_utc, end)
+        length_s = (end - replay.start_utc).total_seconds() / clock.speed
+        deadline = clock.real_start_s + length_s + 60
+        while replay.running and time.time() < deadline:
+            stage.tell(replay.words(), min(max(time.time() - clock.real_start_s, 0), length_s), length_s)
+            self.board.tick(stage)
+            time.sleep(0.2)
+        replay.finish(max(1.0, deadline - time.time()))
+        self._collect(stage, replay, sum(arrival.at_us < microseconds(end) for arrival in arrivals))
 
-    def drain(self, stage: Stage) -> None:
+    def drain(self, stage: Stage, replay: Replay) -> None:
         """Every logged prediction into the lake, once; joined with the outcomes that had arrived by the clock's end."""
         import redis
 
         from pipelines.data.lake import Lake
         from pipelines.data.predictions import drain
 
-        clock, lake = self.clock, Lake(self.stack.layout.lake)
+        clock, lake = replay.clock, Lake(self.stack.layout.lake)
         assert clock is not None
         streams: Any = redis.Redis.from_url(f"redis://127.0.0.1:{self.stack.ports['redis-streams']}/0")
         expected = self.probed + sum(outcome.ok for outcome in self.findings.outcomes)
@@ -108,78 +127,23 @@ class Serving:
         stage.figure(f"{matured.height:,} with an outcome that landed before the clock stopped")
         self._live_quality(stage)
 
-    def set_clock(self, clock: ReplayClock) -> None:
-        """Make `clock` everybody's now."""
+    def drain_all(self, replay: Replay) -> int:
+        """Whatever is left of the prediction log into the lake; returns the rows written."""
         import redis
 
-        streams = redis.Redis.from_url(f"redis://127.0.0.1:{self.stack.ports['redis-streams']}/0")
-        streams.delete(CLOCK_KEY)
-        streams.hset(CLOCK_KEY, mapping=clock.to_mapping())
+        from pipelines.data.lake import Lake
+        from pipelines.data.predictions import drain
+
+        assert replay.clock is not None
+        streams: Any = redis.Redis.from_url(f"redis://127.0.0.1:{self.stack.ports['redis-streams']}/0")
+        return drain(streams, Lake(self.stack.layout.lake), now=replay.clock.now, consumer="lab").written
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _start_replayers(self) -> None:
-        for name in ("go", "users.ready", "streamer.ready", "users.progress", "streamer.progress", "outcomes"):
-            (self.folder / name).unlink(missing_ok=True)
-        common = {"go": str(self.folder / "go")}
-        users = Plan(
-            port=self.stack.ports["gateway"], users=USERS, arrivals=str(self.folder / "arrivals"),
-            outcomes=str(self.folder / "outcomes"), progress=str(self.folder / "users.progress"),
-            ready=str(self.folder / "users.ready"), **common,
-        )  # fmt: skip
-        streamer = StreamPlan(
-            feed=str(self.folder / "feed"), progress=str(self.folder / "streamer.progress"),
-            ready=str(self.folder / "streamer.ready"), **common,
-        )  # fmt: skip
-        write_atomically(self.folder / "users.json", users)
-        write_atomically(self.folder / "streamer.json", streamer)
-        self.stack.start_once(
-            "streamer", (sys.executable, "-m", "flightdeck.lab.streamer", str(self.folder / "streamer.json"))
-        )
-        argv = (
-            str(find("locust")), "-f", str(LOCUSTFILE), "--headless", "--users", str(USERS), "--spawn-rate", str(USERS),
-            "--skip-log-setup", "--only-summary",
-        )  # fmt: skip
-        self.stack.start_once("users", argv, **{PLAN_ENV: str(self.folder / "users.json")})
-
-    def _wait_ready(self, stage: Stage) -> None:
-        waiting = {name: self.folder / f"{name}.ready" for name in ("users", "streamer")}
-        deadline = time.monotonic() + 60
-        while not all(path.is_file() for path in waiting.values()):
-            for name in waiting:
-                if not self.stack.supervisor.running(name) or time.monotonic() > deadline:
-                    self.stack.supervisor.join(name, 0.1)
-            stage.tell("users and streamer get ready")
-            time.sleep(0.05)
-
-    def _watch(self, stage: Stage, clock: ReplayClock) -> None:
-        assert clock.virtual_end is not None
-        length_s = (clock.virtual_end - clock.virtual_start).total_seconds() / clock.speed
-        deadline = clock.real_start_s + length_s + 60
-        last_sent, last_s, rate = 0, time.time(), 0.0
-        supervisor = self.stack.supervisor
-        while (supervisor.running("users") or supervisor.running("streamer")) and time.time() < deadline:
-            users = _read(self.folder / "users.progress", Progress())
-            streamed = _read(self.folder / "streamer.progress", StreamProgress())
-            if time.time() - last_s > 1:
-                rate, last_sent, last_s = (users.sent - last_sent) / (time.time() - last_s), users.sent, time.time()
-            stage.tell(
-                f"{clock.now():%d %b %H:%M}Z  {users.answered:,} answers, {rate:,.0f}/s, {users.failed} failed, "
-                f"{users.degraded} degraded, p50 {users.p50_ms:.0f} ms, p99 {users.p99_ms:.0f} ms; "
-                f"{sum(streamed.rows.values()):,} feature rows pushed, {streamed.outcomes:,} landed",
-                min(max(time.time() - clock.real_start_s, 0), length_s), length_s,
-            )  # fmt: skip
-            self.board.tick(stage)
-            time.sleep(0.2)
-        for name in ("users", "streamer"):
-            supervisor.join(name, max(1.0, deadline - time.time()))
-
-    def _collect(self, stage: Stage, arrivals: list[Arrival], end_us: int) -> None:
+    def _collect(self, stage: Stage, replay: Replay, due: int) -> None:
         findings = self.findings
-        findings.outcomes = read_outcomes(self.folder / "outcomes")
-        findings.streamed = _read(self.folder / "streamer.progress", StreamProgress())
-        outcomes, streamed = findings.outcomes, findings.streamed
-        due = sum(arrival.at_us < end_us for arrival in arrivals)
+        outcomes = findings.outcomes = replay.outcomes()
+        streamed = findings.streamed = replay.progress()[1]
         failed = [outcome for outcome in outcomes if not outcome.ok]
         degraded = [outcome for outcome in outcomes if outcome.degraded]
         latencies = [outcome.latency_ms for outcome in outcomes]
@@ -234,8 +198,14 @@ class Serving:
         stage.expect(value is not None and value >= expected, f"live AUC {value}, expected {expected} at least")
 
 
-def _read(path: Path, default: T) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=type(default))
-    except OSError:
-        return default
+def serves(status: Status | None, release: Release) -> bool:
+    """Whether `release` is the champion and all its replicas are ready."""
+    state = status.state if status else None
+    return (
+        status is not None and state is not None and state.champion is not None and state.champion.id == release.id
+        and state.phase in (Phase.DONE, Phase.ABORTED) and status.champion_ready >= status.replicas
+    )  # fmt: skip
+
+
+class ServingFailed(RuntimeError):
+    """The first champion did not come up; the reason is for people."""

@@ -7,30 +7,37 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import ModelRef, Release
+from flightdeck.contracts.rollout import load_rollout
 from flightdeck.lab import session
+from flightdeck.lab.faults import CATALOGUE
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.progress import Board, Stage
-from flightdeck.lab.requests import Job, ModelSeen, TrainBatch, Trained, TrainOne, TrainRequest, WorldRequest
+from flightdeck.lab.replaying import Replay, rebuild_online, set_clock
+from flightdeck.lab.requests import Job, TrainOne
+from flightdeck.lab.rollouts import Case, Rollouts, case_of
 from flightdeck.lab.serving import Serving
-from flightdeck.lab.stack import CHECKOUT, STORES, Stack
+from flightdeck.lab.stack import STORES, Stack
+from flightdeck.lab.training import DELAY, LATE, ROLLOUT, StoryEnds, Training
+from services.rollout_operator.plan import Phase
 
 if TYPE_CHECKING:
-    from flightdeck.contracts.card import ModelCard
     from pipelines.data.ingest import DayResult
 
-SPECS = CHECKOUT / "specs"
-LATE, DELAY = "late", "delay"
 CANDIDATE = "candidate"  # the note of the honest one
 POISONED = dt.date(2013, 3, 12)
 REAL_BAD_DAYS = 1  # the source itself has one: a wind of 1,048 mph in the weather of 2013-02-12
 FIRST_DAY, REPLAY_FROM, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 7, 1), dt.date(2013, 9, 30)
 STANDS = dt.datetime(2013, 9, 30, 16, tzinfo=dt.UTC)  # where the clock stops in the end: noon in New York
-REPLAY_DAYS, REPLAY_SECONDS = 31, 68.0
+REPLAY_DAYS, REPLAY_SECONDS = 31, 40.0
+ROLLOUT_DAYS = 28  # of flights from STANDS on, more than the rollouts need
+ROLLOUT_SHARE = 0.4  # of July's pace: the shadow doubles the work, and three more replicas load their models meanwhile
+ROLLOUT_TOP_SPEED = 10_000.0  # about 150 requests a second in a busy hour
+MAIN_FAULTS = ("unit", "crash-100")  # of the catalogue: the rest is for `lab faults`
 HOLDOUT_AUC = 0.73
 LIVE_MARGIN = 0.015  # degraded answers and flights that landed after the end of the clock; measured 0.001
 DRILL_ROWS = 40_000  # a planted fault shows on the newest rows as well as on all
@@ -46,6 +53,10 @@ STAGES = (
     "ingest to September",
     "retrain and drills",
     "compare releases",
+    "roll out the candidate",
+    "a feature in another unit",
+    "crashes under weight",
+    "drain and stand",
     "report",
 )
 
@@ -63,10 +74,13 @@ class Story:
         self.lake, self.use_case = Lake(self.layout.lake), load_use_case()
         self.findings = Findings(dt.datetime.now(dt.UTC), commit=git_commit())
         self.replay_days, self.trials = days, trials
-        self.tracking_uri = f"http://127.0.0.1:{stack.ports['mlflow']}"
+        self.training = Training(stack, self.findings, board)
         self.serving = Serving(stack, self.findings, board)
-        self.workers: tuple[str, ...] = ()
-        self.world: Job | None = None
+        start = self.use_case.day_start_utc(REPLAY_FROM)
+        self.july = Replay(stack, "july", start, self.use_case.day_start_utc(REPLAY_FROM + dt.timedelta(days=days)))
+        self.october = Replay(stack, "october", STANDS, STANDS + dt.timedelta(days=ROLLOUT_DAYS))
+        self.rollouts = Rollouts(self.layout, ROLLOUT, board, self.october)
+        self.worlds: list[Job] = []
 
     def run(self) -> None:
         """All stages; the report is written last, and also when a stage before failed."""
@@ -78,10 +92,14 @@ class Story:
                 ("train and gate", self.train_first),
                 ("serve the champion", self.serve),
                 ("replay July", self.replay),
-                ("drain predictions", self.serving.drain),
+                ("drain predictions", lambda stage: self.serving.drain(stage, self.july)),
                 ("ingest to September", self.ingest_second),
                 ("retrain and drills", self.retrain),
                 ("compare releases", self.compare),
+                ("roll out the candidate", self.roll_out),
+                ("a feature in another unit", lambda stage: self.fault(stage, MAIN_FAULTS[0])),
+                ("crashes under weight", lambda stage: self.fault(stage, MAIN_FAULTS[1])),
+                ("drain and stand", self.stand),
             ):
                 self._stage(name, work)
         except Exception:
@@ -104,7 +122,7 @@ class Story:
         free = session.room(self.layout.root)
         self.stack.start_stores()
         self.stack.start_tracking()
-        self.workers = self.stack.start_workers()
+        self.training.workers = self.stack.start_workers()
         self.supervisor.wait(STORES, 30)
         stage.figure(f"Redis (online, streams), MLflow starting; {free}")
 
@@ -135,7 +153,7 @@ class Story:
         self._late_by_month()
         stage.tell("bring the online store up to date")
         written = materialize(self.layout, STANDS)
-        self.serving.set_clock(ReplayClock(STANDS, time.time(), 0.0))
+        set_clock(self.stack, ReplayClock(STANDS, time.time(), 0.0))
         session.write_mark(self.layout, clock_stands=STANDS.isoformat())
         stage.figure(f"{sum(item.rows for item in written):,} rows online; the clock stands at {STANDS:%d %b %H:%M}Z")
 
@@ -145,7 +163,7 @@ class Story:
         from pipelines.features.materialize import materialize
 
         self._build(stage, FIRST_DAY, REPLAY_FROM - dt.timedelta(days=1))
-        self._job_world()  # needs the lake only; runs beside what follows
+        self._prepare(self.july, 0)  # needs the lake only; runs beside what follows
         stage.tell("feast apply")
         self.board.tick(stage)
         changes = registry.apply(self.layout)
@@ -168,9 +186,9 @@ class Story:
         until = self.use_case.day_start_utc(REPLAY_FROM)
         self.supervisor.wait(["mlflow"], 120)
         first = [TrainOne("first champion", trials=self.trials)]
-        self._wait_training(stage, self._start_training("train", until, [[(LATE, first)], [(DELAY, first)]], {}))
+        self.training.wait(stage, self.training.start("train", until, [[(LATE, first)], [(DELAY, first)]], {}))
         for trained, made in self.findings.trained:
-            self._promote(stage, trained, made)
+            self.training.promote(stage, trained, made)
         card = self.findings.card(LATE)
         auc = card.metrics["auc"].value if card and "auc" in card.metrics else None
         stage.expect(auc is not None and auc >= HOLDOUT_AUC, f"holdout AUC {auc}, expected {HOLDOUT_AUC} at least")
@@ -179,29 +197,27 @@ class Story:
         """The champion on three replicas behind the gateway; users and streamer get ready meanwhile."""
         champion = self.findings.champion
         assert champion is not None
+        self._wait_worlds(stage)
+        self.serving.serve(stage, load_rollout(ROLLOUT, release=champion), self.july)
         session.write_mark(self.layout, champion=champion.model_dump(mode="json"))
-        assert self.world is not None
-        while not self._all_done([self.world]):
-            stage.tell("prepare the replay")
-            self.board.tick(stage)
-            time.sleep(0.1)
-        self.serving.serve(stage, champion, self.use_case.day_start_utc(REPLAY_FROM))
 
     def replay(self, stage: Stage) -> None:
         """July's flights."""
-        self.serving.replay(stage, self.use_case, REPLAY_FROM, self.replay_days, REPLAY_SECONDS)
+        self.serving.replay(stage, self.july, self.replay_days, REPLAY_SECONDS)
 
     def retrain(self, stage: Stage) -> None:
         """The next `late` against the champion; one with a planted leak and a plainly worse one; the next `delay`."""
         until = self.use_case.day_start_utc(LAST_DAY + dt.timedelta(days=1))
-        champions = {model: self._champion(model) for model in (LATE, DELAY)}
+        champions = {model: self.training.champion(model) for model in (LATE, DELAY)}
         leak = TrainOne("planted leak", "leak", trials=0, sample_rows=DRILL_ROWS)
         worse = TrainOne("plainly worse", "worse", trials=0, sample_rows=DRILL_ROWS)
         jobs = [  # about equally long
             [(LATE, [TrainOne(CANDIDATE, trials=self.trials), worse])],
             [(DELAY, [TrainOne(CANDIDATE, trials=0)]), (LATE, [leak])],
         ]
-        self._wait_training(stage, self._start_training("retrain", until, jobs, champions, months=True))
+        submitted = self.training.start("retrain", until, jobs, champions, months=True)
+        self._prepare(self.october, 1)
+        self.training.wait(stage, submitted)
         for trained, _ in self.findings.trained:
             if trained.drill:
                 stage.expect(trained.verdict == "REJECT", f"the gates let the drill {trained.note!r} pass")
@@ -231,6 +247,51 @@ class Story:
             f"{card.holdout_from:%d %b} to {card.holdout_until:%d %b}, {card.holdout_rows:,} flights",
             f"champion  {champion.short}: AUC {theirs.value:.3f}",
             f"candidate {self.findings.candidate.short}: AUC {ours.value:.3f}, {trained.verdict}",
+        )
+        self._live_beside_offline(stage)
+
+    def roll_out(self, stage: Stage) -> None:
+        """September's candidate under October's traffic: shadow, 10 %, 50 %, 100 %, champion."""
+        candidate = self.findings.candidate
+        if candidate is None:
+            raise StoryEnds("no candidate to roll out")
+        passed = [trained.verdict for trained, _ in self.findings.trained if trained.sha256 == candidate.model.sha256]
+        if passed != ["PROMOTE"]:
+            raise StoryEnds(
+                f"the gates did not let the candidate pass: {passed}; only a promoted one may be rolled out"
+            )
+        self._wait_worlds(stage)
+        self.october.start()
+        self.october.wait_ready(lambda: stage.tell("users and streamer get ready"))
+        self.october.go(min(self.findings.speed * ROLLOUT_SHARE, ROLLOUT_TOP_SPEED))
+        self.rollouts.run(stage, Case("September's candidate", candidate, Phase.DONE))
+        session.write_mark(self.layout, champion=candidate.model_dump(mode="json"))
+
+    def fault(self, stage: Stage, name: str) -> None:
+        """The champion's model with a fault in its code, which no offline gate can see."""
+        assert self.findings.candidate is not None
+        self.rollouts.run(stage, case_of(CATALOGUE[name], self.findings.candidate))
+
+    def stand(self, stage: Stage) -> None:
+        """The users go; what was answered is in the lake; the online store is as of where the clock stands."""
+        self.october.stop()
+        outcomes = self.findings.rollout_outcomes = self.october.outcomes()
+        self.findings.rollouts = self.rollouts.results
+        failed = sum(not item.ok for item in outcomes)
+        for result in self.rollouts.results:
+            result.count(outcomes)
+            stage.figure(
+                f"{result.case.title}: {result.requests:,} user requests meanwhile, {result.failed} failed, "
+                f"{result.answers:,} answered by the candidate"
+            )
+        stage.expect(bool(outcomes), "the users' process left no outcomes")
+        stage.expect(not failed, f"{failed} user requests failed during the rollouts")
+        written = self.serving.drain_all(self.october)
+        rows = rebuild_online(self.stack, STANDS)
+        set_clock(self.stack, ReplayClock(STANDS, time.time(), 0.0))
+        stage.figure(
+            f"{written:,} predictions of users and shadows in the lake; {rows:,} rows online, the clock stands at "
+            f"{STANDS:%d %b %H:%M}Z again"
         )
 
     def _live_beside_offline(self, stage: Stage) -> None:
@@ -297,108 +358,14 @@ class Story:
         shares = flights.group_by(month.alias("month")).agg(pl.col("label_late").mean(), pl.len()).sort("month")
         self.findings.monthly_late = [(name, float(share), int(rows)) for name, share, rows in shares.iter_rows()]
 
-    def _job_world(self) -> None:
-        start = self.use_case.day_start_utc(REPLAY_FROM)
-        end = self.use_case.day_start_utc(REPLAY_FROM + dt.timedelta(days=self.replay_days))
-        folder = self.serving.folder
-        self.world = Job(self.stack.worker_folder(self.workers[0]), "world")
-        self.world.submit(WorldRequest(start, end, str(folder / "arrivals"), str(folder / "feed")))
+    def _prepare(self, replay: Replay, worker: int) -> None:
+        """Have a worker write what a replay's users send and its streamer tells."""
+        job = Job(self.stack.worker_folder(self.training.workers[worker]), replay.folder.name)
+        job.submit(replay.world())
+        self.worlds.append(job)
 
-    def _start_training(
-        self, name: str, until: dt.datetime, jobs: list[list[tuple[str, list[TrainOne]]]],
-        champions: dict[str, ModelSeen | None], *, months: bool = False,
-    ) -> list[Job]:  # fmt: skip
-        """A job per worker, side by side; the first one makes the join that all share."""
-        frame = self.layout.run / "jobs" / f"{name}.parquet"
-        for path in (frame, frame.with_suffix(".json")):
-            path.unlink(missing_ok=True)
-        submitted = []
-        for worker, parts in zip(self.workers, jobs, strict=True):
-            requests = [
-                TrainRequest(
-                    spec=str(SPECS / f"{model}.yaml"), until_utc=until, tracking_uri=self.tracking_uri,
-                    candidates=candidates, frame=str(frame), joins=worker == self.workers[0],
-                    champion=champions.get(model), months=months,
-                )
-                for model, candidates in parts
-            ]  # fmt: skip
-            submitted.append(Job(self.stack.worker_folder(worker), name))
-            submitted[-1].submit(TrainBatch(requests))
-        return submitted
-
-    def _wait_training(self, stage: Stage, jobs: list[Job]) -> None:
-        """Until all are done; then their candidates are collected."""
-        while not self._all_done(jobs):
-            stage.tell("  |  ".join(job.train_result().step for job in jobs))
+    def _wait_worlds(self, stage: Stage) -> None:
+        while not self.training.all_done(self.worlds):
+            stage.tell("prepare the replay")
             self.board.tick(stage)
-            time.sleep(0.2)
-        results = [job.train_result() for job in jobs]
-        for result in results:
-            for point in result.months:
-                self.findings.months.setdefault(point.model, []).append(point)
-        for trained in sorted((item for result in results for item in result.trained), key=_honest_first):
-            self._collect(stage, trained)
-
-    def _all_done(self, jobs: Sequence[Job]) -> bool:
-        """Whether every job is done.
-
-        Raises:
-            StoryEnds: one failed, or its worker is gone.
-        """
-        for job in jobs:
-            if job.failed.exists():
-                words = job.failed.read_text().strip().splitlines()
-                raise StoryEnds(f"{job.name}: {words[-1]} (in full: {job.failed})")
-        for worker in self.workers:
-            if not self.supervisor.running(worker):
-                raise StoryEnds(f"{worker} is gone; last lines of its log:\n{self.supervisor.log_tail(worker)}")
-        return all(job.done.exists() for job in jobs)
-
-    def _collect(self, stage: Stage, trained: Trained) -> None:
-        from flightdeck.contracts.card import SignedCard
-
-        path = self.layout.candidates / trained.run_id / "card.json"
-        card = SignedCard.model_validate_json(path.read_text()).card
-        self.findings.trained.append((trained, card))
-        shown = ", ".join(
-            f"{name} {item.value:.3f}" for name, item in card.metrics.items()
-            if item.value is not None and name in {"auc", "rmse"}
-        )  # fmt: skip
-        stage.figure(
-            f"{card.model} v{trained.version} ({trained.note}): {trained.verdict}, {shown}, trained in "
-            f"{trained.train_s:.0f} s, gated in {trained.gate_s:.0f} s"
-            + ("" if trained.verdict == "PROMOTE" else f": {shortened(trained.reason)}")
-        )
-
-    def _promote(self, stage: Stage, trained: Trained, card: ModelCard) -> None:
-        from pipelines.registry.versions import promote
-
-        model = card.model
-        if not stage.expect(trained.verdict == "PROMOTE", f"{model}: {trained.verdict}: {trained.reason}"):
-            raise StoryEnds(f"{model} v{trained.version} may not serve: {trained.verdict}: {trained.reason}")
-        ref = ModelRef(name=model, version=trained.version, sha256=trained.sha256)
-        promote(ref, layout=self.layout, tracking_uri=self.tracking_uri)
-        self.findings.champion_versions[model] = ref.version
-        if model == LATE:
-            self.findings.champion = Release(
-                image=self.findings.commit, model=ref, feature_service=card.feature_service
-            )  # type: ignore[call-arg]
-
-    def _champion(self, model: str) -> ModelSeen | None:
-        from pipelines.registry.versions import load_champion
-
-        found = load_champion(model, tracking_uri=self.tracking_uri)
-        return ModelSeen(found.name, found.version, found.sha256) if found else None
-
-
-def _honest_first(trained: Trained) -> tuple[bool, int]:
-    return bool(trained.drill), int(trained.version)
-
-
-def shortened(reason: str, characters: int = 240) -> str:
-    """A reason for the table; the report and the card hold all of it."""
-    return reason if len(reason) <= characters else reason[: characters - 4].rstrip() + " ..."
-
-
-class StoryEnds(RuntimeError):
-    """The story cannot go on; the reason is for people."""
+            time.sleep(0.1)

@@ -28,7 +28,8 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True):
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """One answered (or failed) request; times in seconds since 1970, real time.
 
-    status 0: a transport error, told in `error`. degraded: the reasons of the answer's row.
+    status 0: a transport error, told in `error`. degraded: the reasons of the answer's row. port: of the replica that
+    answered, as the gateway tells; 0 when none did.
     """
 
     at_us: int
@@ -40,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     score: float | None
     degraded: list[str]
     error: str
+    port: int = 0
 
     @property
     def ok(self) -> bool:

@@ -18,17 +18,11 @@ import msgspec
 from flightdeck.lab import envoy
 from flightdeck.lab.envoy import Backend, Endpoint
 from flightdeck.lab.ports import HOST
+from services.rollout_operator.evidence import Attempts
 
 TIMEOUT_S = 1.0
 PATIENCE_S = 3.0  # for the first health checks of a new cluster: one takes half a second at most
 GRACE_S = 6.0  # a request is answered or given up within 5 s
-
-
-class Attempts(msgspec.Struct, frozen=True):
-    """Attempts at one endpoint, since its counter began: cumulative, each counted when it ends."""
-
-    total: int
-    failed: int
 
 
 class GatewayUnavailable(OSError):
