@@ -136,12 +136,14 @@ class FixedThreshold:
     def __init__(self, spec: RolloutSpec, rollouts: int, seed: int) -> None:
         self.spec, self.step = spec, np.zeros(rollouts, dtype=np.int64)
         drawn = np.random.default_rng(seed)
-        usual = CHAMPION.median_ms * np.exp(CHAMPION.spread * drawn.standard_normal(1_000_000))
+        usual = 1000 * CHAMPION.median_ms * np.exp(CHAMPION.spread * drawn.standard_normal(1_000_000))
         usual *= np.where(drawn.random(usual.size) < CHAMPION.tail_share, CHAMPION.tail_times, 1)
         self.p50, self.p99 = np.quantile(usual, (0.5, 0.99))
-        self.names = list(metrics_of(spec))
+        scores = drawn.random(1_000_000) ** 2
+        self.middle = float(np.median(scores))
+        self.usual = {"mean": float(np.mean(scores)), "spread": float(np.mean(np.abs(scores - self.middle)))}
+        self.names = [*metrics_of(spec), *self.usual]
         self.sums = np.zeros((rollouts, len(self.names), 2))  # so much of so many
-        self.shift = np.zeros((rollouts, 10))  # above each decile, and of how many
         self.age = np.zeros(rollouts)  # of the window, in ticks
         self.failed, self.counted = np.zeros(rollouts, dtype=np.int64), np.zeros(rollouts, dtype=np.int64)
         self.window_s = np.array([step.deadline_s * self.PART for step in spec.plan])
@@ -149,27 +151,26 @@ class FixedThreshold:
     def look(self, batch: Batch, active: Ints, step: Ints) -> npt.NDArray[np.int8]:
         """Add the tick; at the end of a window, compare."""
         new = active[self.step[active] != step]
-        for state in (self.sums, self.shift, self.age, self.failed, self.counted):
+        for state in (self.sums, self.age, self.failed, self.counted):
             state[new] = 0
         self.step[active] = step
         answered, pairs = batch.answered, batch.paired
         given = self.spec.judge.margins
         shares = {
             "errorRate": (batch.failed[0], batch.taken),
-            "latencyP50Ratio": (batch.latency_ms[0] > self.p50 * (given.latency_p50_ratio or 1), answered),
-            "latencyP99Ratio": (batch.latency_ms[0] > self.p99 * (given.latency_p99_ratio or 1), answered),
+            "latencyP50Ratio": (batch.latency_us[0] > self.p50 * (given.latency_p50_ratio or 1), answered),
+            "latencyP99Ratio": (batch.latency_us[0] > self.p99 * (given.latency_p99_ratio or 1), answered),
             "degradedRate": (batch.degraded[0], answered),
             "scoreDelta": (np.abs(batch.score[0] - batch.score[1]), pairs),
             "labelFlips": (batch.decision[0] ^ batch.decision[1], pairs),
             "featureSkew": (batch.skewed, pairs),
+            "mean": (batch.score[0], answered),
+            "spread": (np.abs(batch.score[0] - self.middle), answered),
         }
         for index, name in enumerate(self.names):
             if name in shares:
                 what, of = shares[name]
                 self.sums[active, index] += np.stack([(what * of).sum(axis=1), of.sum(axis=1)], axis=1)
-        deciles = (np.arange(1, 10) / 10) ** 2  # of the square of a uniform draw: the champion's true scores
-        above = [((batch.score[0] > x) & answered).sum(axis=1) for x in deciles]
-        self.shift[active] += np.stack([*above, answered.sum(axis=1)], axis=1)
         self.age[active] += 1
         self._close(active[self.age[active] * batch.tick_s >= self.window_s[step]])
         said = [self.failed[active] > self.ALLOWED, self.counted[active] >= self.WINDOWS]
@@ -187,14 +188,15 @@ class FixedThreshold:
         }
         with np.errstate(invalid="ignore"):  # a window without data is beyond nothing
             found = self.sums[ended, :, 0] / self.sums[ended, :, 1]
-            shift = np.abs(self.shift[ended, :9] / self.shift[ended, 9:] - (1 - np.arange(1, 10) / 10)).max(axis=1)
-        beyond = shift > (self.spec.judge.margins.score_shift or 1)
+        beyond = np.zeros(ended.size, dtype=bool)
         for index, name in enumerate(self.names):
             if name in limits:
                 beyond |= found[:, index] > limits[name]
+            elif name in self.usual:
+                beyond |= np.abs(found[:, index] - self.usual[name]) > (self.spec.judge.margins.score_shift or 1)
         self.failed[ended] += beyond
-        self.counted[ended] += self.shift[ended, 9] > 0
-        for state in (self.sums, self.shift, self.age):
+        self.counted[ended] += self.sums[ended, -1, 1] > 0
+        for state in (self.sums, self.age):
             state[ended] = 0
 
 
@@ -204,13 +206,14 @@ class RepeatedTest(Judging):
     Z, LEAST = 1.645, 30
 
     def decide(self, metric: Metric, since: Counts, total: Counts) -> tuple[Mask, Mask]:
-        """One-sided 5 % z-tests of each component against its margin."""
-        of = total.sum(axis=-1)
-        mean = total @ metric.levels / np.maximum(of, 1)
-        spread = np.sqrt(np.maximum(total @ metric.levels**2 / np.maximum(of, 1) - mean**2, 0) / np.maximum(of, 1))
+        """One-sided 5 % z-tests of each part, and of each side, against its margin."""
+        of = np.maximum(total.sum(axis=-1), 1)
+        mean = total @ metric.levels / of
+        error = np.sqrt(np.maximum(total @ metric.levels**2 / of - mean**2, 0) / of)
+        shown = np.abs(mean) if metric.rule.two_sided else mean
         enough = of >= self.LEAST
-        beyond = enough & (mean - metric.margins > self.Z * spread)
-        return beyond.any(axis=1), (enough & (metric.margins - mean > self.Z * spread)).all(axis=1)
+        beyond = enough & (shown - metric.margin > self.Z * error)
+        return beyond.any(axis=1), (enough & (metric.margin - shown > self.Z * error)).all(axis=1)
 
 
 RULES: dict[str, Callable[[RolloutSpec, int, int], Rule]] = {

@@ -16,14 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.contracts.rollout import OnLimit, RolloutSpec, Step
-from services.rollout_operator import sequences
+from services.rollout_operator import judge, sequences
+from services.rollout_operator.evidence import BUCKETS_PER_E, TAIL_ROWS, YARDSTICK_ROWS
 from services.rollout_operator.traffic import Batch, Behaviour, Candidate, Ints, Load, Mask, World
 
 Counts = npt.NDArray[np.float64]
+QUANTILES = {"latencyP50Ratio": (0.5, YARDSTICK_ROWS), "latencyP99Ratio": (0.99, TAIL_ROWS)}  # answers before it
+_BUCKETS = 20 * BUCKETS_PER_E  # up to 8 minutes
 SIGNS = np.array([-1.0, 0.0, 1.0])
-LEVELS = sequences.level(np.arange(sequences.STEPS, sequences.SLOTS))
-THRESHOLDS = 9
-YARD = 200
+LEVELS = sequences.level(np.arange(sequences.SLOTS))
+_PART = 500  # rollouts at a time: their histograms stay in the processor's cache
 
 
 class Said(enum.IntEnum):
@@ -50,6 +52,9 @@ class Rule(Protocol):
     def look(self, batch: Batch, active: Ints, step: Ints) -> npt.NDArray[np.int8]:
         """What is `Said` of each active rollout after one more tick, shape (n,)."""
         ...
+
+
+Watcher = Callable[[Batch, Ints, Ints, npt.NDArray[np.int8]], None]  # tick, active rollouts, their steps, what was said
 
 
 @dataclasses.dataclass
@@ -82,7 +87,7 @@ def simulate(
     rollouts: int = 2000,
     seed: int = 0,
     rule: Callable[[RolloutSpec, int, int], Rule] | None = None,
-    watch: Callable[[Batch, npt.NDArray[np.int8]], None] | None = None,
+    watch: Watcher | None = None,
 ) -> Outcomes:
     """Run all of them to their ends.
 
@@ -91,10 +96,24 @@ def simulate(
 
     Args:
         rule: makes the way of judging from spec, rollouts and seed; the judge's own when None.
-        watch: sees each tick and what was said.
+        watch: sees each tick; rollouts are numbered within their part of 500.
     """
-    judging = (rule or Judging)(spec, rollouts, seed + 1)
-    world = World(load, champion, candidate, rollouts, seed)
+    parts = []
+    for first in range(0, rollouts, _PART):
+        count, (own, other) = min(_PART, rollouts - first), np.random.SeedSequence([seed, first]).generate_state(2)
+        world = World(load, champion, candidate, count, int(own))
+        parts.append(_roll_out(spec, world, (rule or Judging)(spec, count, int(other)), count, watch))
+    fields = [field.name for field in dataclasses.fields(Outcomes)]
+    return Outcomes(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+
+
+def _roll_out(
+    spec: RolloutSpec,
+    world: World,
+    judging: Rule,
+    rollouts: int,
+    watch: Watcher | None,
+) -> Outcomes:
     shadows = np.array([step.shadow is not None for step in spec.plan])
     weights = np.array([step.weight / 100 for step in spec.plan], dtype=np.float32)
     deadlines = np.array([step.deadline_s for step in spec.plan])
@@ -108,11 +127,11 @@ def simulate(
     active = np.arange(rollouts)
     promotes = (spec.on_no_data is OnLimit.PROMOTE, spec.on_deadline is OnLimit.PROMOTE)
     while active.size:
-        now_s += load.tick_s
+        now_s += world.load.tick_s
         batch = world.tick(active, shadows[step[active]], weights[step[active]])
         said = judging.look(batch, active, step[active])
         if watch:
-            watch(batch, said)
+            watch(batch, active, step[active], said)
         deaths[active] += batch.deaths
         out.requests[active] += batch.requests
         out.pairs[active] += np.where(batch.shadow, batch.requests, 0)
@@ -136,42 +155,35 @@ def simulate(
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One metric: how its differences are counted and which means are tested.
+    """One metric of judge.py: how its differences are counted, and what its mean must stay below.
 
     Args:
-        lo: smallest difference that is possible.
-        margins: (components,), what the mean of each component must stay below.
-        anew: under weight it begins anew.
+        levels: values that its differences can have, rising.
+        parts: means that are tested, each on both sides if the rule says so; `alpha` is the share of each test.
     """
 
-    lo: float
+    rule: judge.Metric
     levels: Counts
-    margins: Counts
-    shadow_only: bool = False
-    anew: bool = False
+    parts: int
+    margin: float
+    alpha: float
 
 
 def metrics_of(spec: RolloutSpec) -> dict[str, Metric]:
-    """Those with a margin, in the order of the schema."""
-    given, (low, high) = spec.judge.margins, spec.judge.score_range
-    found = {}
-    one = np.array([1.0])
-    if given.error_rate:
-        found["errorRate"] = Metric(-1.0, SIGNS, one * given.error_rate, anew=True)
-    if given.latency_p50_ratio:
-        found["latencyP50Ratio"] = Metric(-1.0, SIGNS, one * 0)
-    if given.latency_p99_ratio:
-        found["latencyP99Ratio"] = Metric(-1.0, SIGNS, one * 0)
-    if given.degraded_rate:
-        found["degradedRate"] = Metric(-1.0, SIGNS, one * given.degraded_rate)
-    if given.score_shift:
-        found["scoreShift"] = Metric(-1.0, SIGNS, np.full(2 * THRESHOLDS, given.score_shift))
-    if given.score_delta:
-        found["scoreDelta"] = Metric(0.0, LEVELS, one * given.score_delta / (high - low), shadow_only=True)
-    if given.label_flips:
-        found["labelFlips"] = Metric(0.0, SIGNS[1:], one * given.label_flips, shadow_only=True)
-    if given.feature_skew:
-        found["featureSkew"] = Metric(0.0, SIGNS[1:], one * given.feature_skew, shadow_only=True)
+    """Those that a step may wait for, in the order of the schema. Outcomes are not simulated."""
+    found, rules = {}, judge.metrics_of(spec.judge)
+    for rule in rules:
+        if rule.required:
+            fine = rule.name in ("scoreShift", "scoreDelta")
+            levels = LEVELS if fine else SIGNS
+            given = getattr(spec.judge.margins, rule.field) / rule.unit
+            found[rule.name] = Metric(
+                rule,
+                levels[levels >= rule.lo],
+                parts=len(rule.parts) if rule.two_sided else 1,
+                margin=0.0 if rule.name in QUANTILES else given,
+                alpha=spec.judge.alpha / len(rules) / rule.components(spec.plan),
+            )
     return found
 
 
@@ -181,122 +193,157 @@ class Judging:
     def __init__(self, spec: RolloutSpec, rollouts: int, seed: int) -> None:
         self.spec, self.rng = spec, np.random.default_rng(seed)
         self.metrics = metrics_of(spec)
-        steps = len(spec.plan)
         self.shadows = np.array([step.shadow is not None for step in spec.plan])
-        self.least = np.array([_least(step) for step in spec.plan])
+        self.least = np.array([least(step) for step in spec.plan])
         self.counts = {
-            name: np.zeros((rollouts, steps, it.margins.size, it.levels.size)) for name, it in self.metrics.items()
+            name: np.zeros((rollouts, len(spec.plan), it.parts, it.levels.size)) for name, it in self.metrics.items()
         }
-        self.seen = np.zeros((rollouts, steps), dtype=np.int64)
-        self.answers = np.zeros(rollouts, dtype=np.int64)  # of the candidate, for the warm-up
+        self.seen = np.zeros((rollouts, len(spec.plan)), dtype=np.int64)
+        self.answers = np.zeros((2, rollouts), dtype=np.int64)  # of candidate and champion, for the warm-up
         self.yard = Yardsticks(rollouts)
-        self.by_metric: dict[str, npt.NDArray[np.int8]] = {}  # what was said last of the active ones
+        self.said: dict[str, npt.NDArray[np.int8]] = {}  # of each metric of the active ones, at the last look
 
     def look(self, batch: Batch, active: Ints, step: Ints) -> npt.NDArray[np.int8]:
         """Count the tick's differences and test every metric."""
         self.count(batch, active, step)
-        failed, open_, empty = (np.zeros(active.size, dtype=bool) for _ in range(3))
-        for name in self.metrics:
-            said = self.by_metric[name] = self._say(name, active, step)
+        failed, watching, empty = (np.zeros(active.size, dtype=bool) for _ in range(3))
+        for name, metric in self.metrics.items():
+            said = self.said[name] = self._say(name, active, step)
+            waits = self.shadows[step] | (not metric.rule.shadow_only)
             failed |= said == Said.FAIL
-            waits = ~(self.metrics[name].shadow_only & ~self.shadows[step])
-            open_ |= waits & (said != Said.PASS)
             empty |= waits & (said == Said.NO_DATA)
+            watching |= waits & (said == Said.WATCHING)
         few = self.seen[active, step] < self.least[step]
-        said = np.where(
-            failed, Said.FAIL, np.where(empty, Said.NO_DATA, np.where(open_ | few, Said.WATCHING, Said.PASS))
-        )
+        said = np.select([failed, empty, watching | few], [Said.FAIL, Said.NO_DATA, Said.WATCHING], Said.PASS)
         return said.astype(np.int8)
 
     def count(self, batch: Batch, active: Ints, step: Ints) -> None:
         """Add the tick's differences to the histograms of each rollout's step."""
-        yard = self.yard
-        first = self.answers[active][:, None] + np.arange(batch.taken.shape[1])
-        cold = first < self.spec.judge.warmup * self.spec.replicas
-        self.answers[active] += batch.requests
-        answered = batch.answered & ~cold
-        self.seen[active, step] += answered.sum(axis=1)
-        yard.learn(batch, active, step)
-        signs: dict[str, tuple[Mask, Mask, Mask]] = {"errorRate": (batch.taken, *batch.failed)}
-        signs["degradedRate"] = (answered, *batch.degraded)
-        given = self.spec.judge.margins
-        for name, ratio in (("latencyP50Ratio", given.latency_p50_ratio), ("latencyP99Ratio", given.latency_p99_ratio)):
-            if ratio:
-                x = yard.latency[name][active][:, None]
-                known = answered & np.isfinite(x)
-                signs[name] = (known, batch.latency_ms[0] > ratio * x, batch.latency_ms[1] > x)
-        pairs = answered & batch.shadow[:, None]
-        signs["labelFlips"] = (pairs, batch.decision[0] ^ batch.decision[1], np.zeros_like(pairs))
-        signs["featureSkew"] = (pairs, batch.skewed, np.zeros_like(pairs))
+        self.yard.begin(active, step)
+        warm = [self._warm(role, batch, active) for role in (0, 1)]
+        matched = warm[0] & warm[1]
+        pairs = matched & batch.shadow[:, None]
+        surplus = batch.requests - batch.taken.sum(axis=1)
+        self.seen[active, step] += np.where(batch.shadow, pairs.sum(axis=1), warm[0].sum(axis=1) + surplus)
+        nobody = np.zeros_like(pairs)
+        signs: dict[str, tuple[Mask, Mask, Mask]] = {
+            "errorRate": (batch.taken, *batch.failed),
+            "degradedRate": (matched, *batch.degraded),
+            "labelFlips": (pairs, batch.decision[0] ^ batch.decision[1], nobody),
+            "featureSkew": (pairs, batch.skewed, nobody),
+        }
+        for name in QUANTILES:
+            if name in self.metrics:
+                ratio, x = getattr(self.spec.judge.margins, self.metrics[name].rule.field), self.yard.latency_us[name]
+                limit = x[active][:, None]
+                slow = (batch.latency_us[0] > ratio * limit, batch.latency_us[1] > limit)
+                signs[name] = (matched & np.isfinite(limit), *slow)
         for name, (known, candidate, champion) in signs.items():
             if name in self.metrics:
-                self.counts[name][active, step, 0] += _signs(known, candidate, champion)[
-                    :, -self.metrics[name].levels.size :
-                ]
+                found = _signs(known, candidate, champion)
+                self.counts[name][active, step, 0] += found[:, -self.metrics[name].levels.size :]
+        low, high = self.spec.judge.score_range
+        score = [np.clip(it.astype(np.float64), low, high) for it in batch.score]
         if "scoreShift" in self.metrics:
-            for index, x in enumerate(yard.deciles[active].T[..., None]):
-                known = answered & np.isfinite(x)
-                found = _signs(known, batch.score[0] > x, batch.score[1] > x)
-                self.counts["scoreShift"][active, step, index] += found
-                self.counts["scoreShift"][active, step, THRESHOLDS + index] += found[:, ::-1]
+            middle = self.yard.middle[active][:, None]
+            self._add("scoreShift", 0, matched, (score[0] - score[1]) / (high - low), active, step)
+            spread = (np.abs(score[0] - middle) - np.abs(score[1] - middle)) / (high - low)
+            self._add("scoreShift", 1, matched & np.isfinite(middle), spread, active, step)
         if "scoreDelta" in self.metrics:
-            apart = np.abs(batch.score[0] - batch.score[1])[pairs].astype(np.float64)
-            slots = sequences.slot(np.minimum(apart, 1), self.rng.random(apart.size)) - sequences.STEPS
-            rows = np.nonzero(pairs)[0]
-            flat = np.bincount(rows * LEVELS.size + slots, minlength=active.size * LEVELS.size)
-            self.counts["scoreDelta"][active, step, 0] += flat.reshape(active.size, LEVELS.size)
+            self._add("scoreDelta", 0, pairs, np.abs(score[0] - score[1]) / (high - low), active, step)
+        self.yard.learn(batch, warm[1], active)  # last: nobody is judged by a yardstick that it helped to make
+
+    def _warm(self, role: int, batch: Batch, active: Ints) -> Mask:
+        """Columns with an answer after the warm-up; replicas are taken to be asked in turn."""
+        answered = batch.taken & ~batch.failed[role]
+        place = self.answers[role, active][:, None] + np.cumsum(answered, axis=1)
+        self.answers[role, active] += answered.sum(axis=1)
+        if role == 0:
+            self.answers[role, active] += batch.requests - batch.taken.sum(axis=1)
+        return np.asarray(answered & (place > self.spec.judge.warmup * self.spec.replicas))
+
+    def _add(self, name: str, part: int, known: Mask, differences: Counts, active: Ints, step: Ints) -> None:  # noqa: PLR0917
+        """Differences of any size into the histogram of one part."""
+        counts, values = self.counts[name], differences[known]
+        size = counts.shape[-1]
+        slots = sequences.slot(values, self.rng.random(values.size)) - (sequences.SLOTS - size)
+        found = np.bincount(np.nonzero(known)[0] * size + slots, minlength=active.size * size)
+        counts[active, step, part] += found.reshape(active.size, size)
 
     def _say(self, name: str, active: Ints, step: Ints) -> npt.NDArray[np.int8]:
         """`Said` of one metric."""
         metric = self.metrics[name]
-        counts = self.counts[name][active]  # (n, steps, components, levels)
-        if metric.anew and self.shadows[0]:
-            counts = counts.copy()
+        counts = self.counts[name][active]  # (n, steps, parts, levels)
+        if metric.rule.anew and self.shadows[0]:
             counts[step > 0, 0] = 0
         since = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-        total = since[:, 0]  # (n, components, levels)
+        total = since[:, 0]  # (n, parts, levels)
         fail, good = self.decide(metric, since.transpose(0, 2, 1, 3), total)
-        none = total.sum(axis=(1, 2)) == 0
-        return np.select([none, fail, good], [Said.NO_DATA, Said.FAIL, Said.PASS], Said.WATCHING).astype(np.int8)
+        none, all_parts = total[:, 0].sum(axis=1) == 0, (total.sum(axis=2) > 0).all(axis=1)
+        return np.select([none, fail, good & all_parts], [Said.NO_DATA, Said.FAIL, Said.PASS], Said.WATCHING).astype(
+            np.int8
+        )
 
     def decide(self, metric: Metric, since: Counts, total: Counts) -> tuple[Mask, Mask]:
         """Whether a metric is surely beyond and surely within its margin, shape (n,).
 
         Args:
-            since: shape (n, components, starts, levels). total: (n, components, levels).
+            since: shape (n, parts, starts, levels). total: (n, parts, levels).
         """
-        alpha, margin = self.spec.judge.alpha / len(self.metrics) / metric.margins.size, metric.margins[0]
-        fail = sequences.surely_above(since, metric.levels, margin, metric.lo, alpha).any(axis=1)
-        good = sequences.surely_below(total, metric.levels, margin, self.spec.judge.beta).all(axis=1)
-        return np.asarray(fail), np.asarray(good)
+        fail, good = np.zeros(total.shape[0], dtype=bool), np.ones(total.shape[0], dtype=bool)
+        for levels in (metric.levels, -metric.levels) if metric.rule.two_sided else (metric.levels,):
+            fail |= sequences.surely_above(since, levels, metric.margin, metric.rule.lo, metric.alpha).any(axis=1)
+            good &= sequences.surely_below(total, levels, metric.margin, self.spec.judge.beta).all(axis=1)
+        return fail, good
 
 
 class Yardsticks:
-    """What the champion's answers are measured by: frozen from its earlier records."""
+    """evidence.py's yardsticks: what the champion's answers are measured by, from its earlier ones.
+
+    Champion's answers that are compared with none are not drawn, so in a plan without a shadow yardsticks come later
+    here than in truth, and from fewer answers.
+    """
 
     def __init__(self, rollouts: int) -> None:
-        self.scores = np.full((rollouts, YARD), np.nan, np.float32)
-        self.latencies = np.full((rollouts, YARD), np.nan, np.float32)
+        self.scores = np.full((rollouts, YARDSTICK_ROWS), np.nan)
         self.have = np.zeros(rollouts, dtype=np.int64)
-        self.deciles = np.full((rollouts, THRESHOLDS), np.nan, np.float32)
-        self.latency = {name: np.full(rollouts, np.nan, np.float32) for name in ("latencyP50Ratio", "latencyP99Ratio")}
+        self.middle = np.full(rollouts, np.nan)
+        self.step = np.zeros(rollouts, dtype=np.int64)
+        self.latencies = np.zeros((rollouts, _BUCKETS), dtype=np.int64)
+        self.latency_us = {name: np.full(rollouts, np.nan) for name in QUANTILES}
 
-    def learn(self, batch: Batch, active: Ints, step: Ints) -> None:
-        """Take the champion's first answers until there are enough, then freeze."""
-        open_ = self.have[active] < YARD
-        if not open_.any():
-            return
-        usable = batch.taken & ~batch.failed[1] & open_[:, None]
-        place = self.have[active][:, None] + np.cumsum(usable, axis=1) - 1
-        row, column = np.nonzero(usable & (place < YARD))
-        self.scores[active[row], place[row, column]] = batch.score[1][row, column]
-        self.latencies[active[row], place[row, column]] = batch.latency_ms[1][row, column]
-        self.have[active] = np.minimum(self.have[active] + usable.sum(axis=1), YARD)
-        full = active[open_ & (self.have[active] >= YARD)]
-        if full.size:
-            self.deciles[full] = np.quantile(self.scores[full], np.arange(1, 10) / 10, axis=1).T
-            self.latency["latencyP50Ratio"][full] = np.quantile(self.latencies[full], 0.5, axis=1)
-            self.latency["latencyP99Ratio"][full] = np.quantile(self.latencies[full], 0.99, axis=1)
+    def begin(self, active: Ints, step: Ints) -> None:
+        """In a new step, latency yardsticks are taken again from all answers so far."""
+        new = active[self.step[active] != step]
+        self.step[active] = step
+        for limits in self.latency_us.values():
+            limits[new] = np.nan
+        self._take(new)
+
+    def learn(self, batch: Batch, answers: Mask, active: Ints) -> None:
+        """From the champion's answers of a tick."""
+        row, column = np.nonzero(answers)
+        bucket = (np.log(batch.latency_us[1][row, column], dtype=np.float64) * BUCKETS_PER_E).astype(np.int64)
+        np.add.at(self.latencies, (active[row], np.minimum(bucket, _BUCKETS - 1)), 1)
+        before = self.have[active]
+        if (before < YARDSTICK_ROWS).any():
+            place = before[:, None] + np.cumsum(answers, axis=1) - 1
+            row, column = np.nonzero(answers & (place < YARDSTICK_ROWS))
+            self.scores[active[row], place[row, column]] = batch.score[1][row, column]
+            self.have[active] = before + answers.sum(axis=1)
+            full = active[(before < YARDSTICK_ROWS) & (self.have[active] >= YARDSTICK_ROWS)]
+            if full.size:
+                self.middle[full] = np.median(self.scores[full], axis=1)
+        self._take(active)
+
+    def _take(self, active: Ints) -> None:
+        for name, (share, rows) in QUANTILES.items():
+            missing = active[np.isnan(self.latency_us[name][active])]
+            so_far = np.cumsum(self.latencies[missing], axis=1)
+            total = so_far[:, -1:]
+            at = np.argmax(so_far >= share * total, axis=1)
+            known = np.where(total[:, 0] < rows, np.nan, np.exp((at + 1) / BUCKETS_PER_E))
+            self.latency_us[name][missing] = known
 
 
 def _signs(known: Mask, candidate: Mask, champion: Mask) -> Counts:
@@ -306,5 +353,6 @@ def _signs(known: Mask, candidate: Mask, champion: Mask) -> Counts:
     return np.stack([better, known.sum(axis=1) - worse - better, worse], axis=1).astype(np.float64)
 
 
-def _least(step: Step) -> int:
+def least(step: Step) -> int:
+    """Observations that a step asks for, whatever the evidence."""
     return step.shadow.min_pairs if step.shadow else step.canary.min_requests if step.canary else 0

@@ -97,7 +97,7 @@ class Batch:
     deaths: Ints
     taken: Mask
     failed: tuple[Mask, Mask]  # of candidate and champion, here and below
-    latency_ms: tuple[Floats, Floats]
+    latency_us: tuple[Floats, Floats]  # whole microseconds
     degraded: tuple[Mask, Mask]
     score: tuple[Floats, Floats]
     decision: tuple[Mask, Mask]
@@ -170,7 +170,7 @@ class World:
             deaths=deaths,
             taken=taken,
             failed=failed,
-            latency_ms=(self._latency(ill, healthy, fault) * slower, self._latency(ill, self.champion, None) * slower),
+            latency_us=(self._latency(slower, ill, healthy, fault), self._latency(slower, ill, self.champion, None)),
             degraded=(
                 rng.random(shape, np.float32) < np.where(ill, fault.degraded, healthy.degraded),
                 rng.random(shape, np.float32) < self.champion.degraded,
@@ -216,7 +216,7 @@ class World:
         healthy = of(self.candidate.healthy)
         return np.where(ill, of(self.candidate.fault), healthy) if self.candidate.fault else healthy
 
-    def _latency(self, ill: Mask, healthy: Behaviour, fault: Behaviour | None) -> Floats:
+    def _latency(self, slower: Floats, ill: Mask, healthy: Behaviour, fault: Behaviour | None) -> Floats:
         drawn = self.rng.standard_normal(ill.shape, np.float32)
         tail = self.rng.random(ill.shape, np.float32)
 
@@ -224,4 +224,5 @@ class World:
             times = np.where(tail < part.tail_share, np.float32(part.tail_times), np.float32(1))
             return np.float32(part.median_ms) * np.exp(np.float32(part.spread) * drawn) * times + part.added_ms
 
-        return np.where(ill, of(fault), of(healthy)) if fault else of(healthy)
+        taken_ms = np.where(ill, of(fault), of(healthy)) if fault else of(healthy)
+        return np.maximum(np.rint(taken_ms * slower * np.float32(1000)), np.float32(1))
