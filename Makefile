@@ -17,7 +17,7 @@ UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
 .PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults test check lint types imports format bench bench-data bench-features \
-	bench-training bench-serving lock clean
+	bench-training bench-serving judge-bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-training: setup-dev ## Training without search.
 
 bench-serving: setup-dev ## The predictor beside a hand-written service and the stock one.
 	@$(BIN)/python benchmarks/bench_serving.py
+
+judge-bench: setup-dev ## How often the judge errs, and after how many requests, beside two common ways; some minutes.
+	@$(BIN)/python benchmarks/judge_bench.py
 
 lock: $(VENV)/.uv ## Refresh every lock from pyproject.toml (needs the package registry).
 	$(COMPILE) --group dev --upgrade -o requirements/dev.txt
