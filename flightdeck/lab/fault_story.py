@@ -91,8 +91,7 @@ class FaultStory:
         self.replay.stop()
         outcomes = self.outcomes = self.replay.outcomes()
         failed = sum(not item.ok for item in outcomes)
-        for result in self.rollouts.results:
-            result.count(outcomes)
+        self.rollouts.count(outcomes)
         stage.expect(bool(outcomes), "the users' process left no outcomes")
         written = self.serving.drain_all(self.replay)
         rebuild_online(self.stack, STANDS)
@@ -106,7 +105,7 @@ class FaultStory:
         """The page with the table and the evidence."""
         from flightdeck.lab.report import write_faults
 
-        stage.figure(str(write_faults(self.layout, self.board, self.rollouts.results, self.outcomes)))
+        stage.figure(str(write_faults(self.layout, self.board, self.rollouts, self.outcomes)))
 
     def _stage(self, name: str, work: Callable[[Stage], None]) -> None:
         with self.board.stage(name) as stage:

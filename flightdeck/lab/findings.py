@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flightdeck.contracts.card import ModelCard
 from flightdeck.contracts.release import Release
 from flightdeck.lab.requests import MonthQuality, Trained
-from flightdeck.lab.rollouts import Result
+from flightdeck.lab.rollouts import Owners, Result
 from flightdeck.lab.streamer import StreamProgress
 from flightdeck.lab.users import Outcome
 
@@ -29,6 +29,7 @@ class Findings:
         champion_versions: per model, the version that was promoted first.
         outcomes: the users' requests in July. predictions: the lake's rows of them with the labels that had arrived.
         rollouts: what became of each. rollout_outcomes: the users' requests meanwhile.
+        owners: whose replica answered them.
     """
 
     started_at: dt.datetime
@@ -49,6 +50,7 @@ class Findings:
     predictions: pl.DataFrame | None = None
     rollouts: list[Result] = dataclasses.field(default_factory=list)
     rollout_outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    owners: Owners = dataclasses.field(default_factory=Owners)
 
     def card(self, model: str, *, version: str | None = None) -> ModelCard | None:
         """The card of a version, or of the newest one of a model."""

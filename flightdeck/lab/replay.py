@@ -11,10 +11,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feature_repo.rowwise import CongestionWindow
+from feature_repo.rowwise import CongestionWindow, OverdueFlights
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-SNAPSHOT_US = 30 * 60 * 1_000_000  # the congestion view's grid
+SNAPSHOT_US = 30 * 60 * 1_000_000  # the grid of both streamed views
 
 
 def time_of(at_us: int) -> dt.datetime:
@@ -73,6 +73,28 @@ class Congestion:
             {"origin": origin, "event_timestamp": at_utc, **window.snapshot(at_utc)}
             for origin, window in self._windows.items()
         ]
+
+
+class Overdue:
+    """Flights that should have left and have not, from the schedule and from departures as they happen."""
+
+    def __init__(self, scheduled: Sequence[tuple[int, str, str]], gone: Sequence[tuple[int, str]]) -> None:
+        self._scheduled, self._gone = scheduled, gone
+        self._due_scheduled = Due([flight[0] for flight in scheduled])
+        self._due_gone = Due([flight[0] for flight in gone])
+        self._flights = OverdueFlights()
+
+    def rows(self, at_utc: dt.datetime) -> list[dict[str, Any]]:
+        """The snapshot of each origin at `at_utc`, which lies after that of the call before."""
+        at_us = (at_utc - EPOCH) // dt.timedelta(microseconds=1)
+        for at in self._due_scheduled.until(at_us):
+            scheduled_us, entity_id, origin = self._scheduled[at]
+            self._flights.scheduled(entity_id, origin, time_of(scheduled_us))
+        for at in self._due_gone.until(at_us):
+            gone_us, entity_id = self._gone[at]
+            self._flights.departed(entity_id, time_of(gone_us))  # a cancellation too: it is told when it is known
+        snapshot = self._flights.snapshot(at_utc)
+        return [{"origin": origin, "event_timestamp": at_utc, **features} for origin, features in snapshot.items()]
 
 
 class Batches:

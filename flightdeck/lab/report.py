@@ -14,7 +14,7 @@ from flightdeck.contracts.release import Release
 from flightdeck.lab import pictures, quality, rollout_pictures
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.progress import Board
-from flightdeck.lab.rollouts import Result
+from flightdeck.lab.rollouts import Owners, Result, Rollouts
 from flightdeck.lab.users import Outcome, percentile, reason_counts
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -51,7 +51,7 @@ def render(findings: Findings, board: Board) -> str:
         board=board,
         pictures=pictures.all_pictures(findings),
         rollouts=findings.rollouts,
-        rollout_pictures=rollout_pictures_of(findings.rollouts, findings.rollout_outcomes),
+        rollout_pictures=rollout_pictures_of(findings.rollouts, findings.rollout_outcomes, findings.owners),
         tiles=tiles(findings, board),
         quarantined=[day for day in findings.days if day.status == "quarantined"],
         reasons=reason_counts(findings.outcomes).most_common(),
@@ -60,19 +60,19 @@ def render(findings: Findings, board: Board) -> str:
     )
 
 
-def rollout_pictures_of(rollouts: Sequence[Result], outcomes: Sequence[Outcome]) -> dict[str, object]:
+def rollout_pictures_of(rollouts: Sequence[Result], outcomes: Sequence[Outcome], owners: Owners) -> dict[str, object]:
     """Traffic by release over all rollouts, and the evidence of each."""
     return {
-        "traffic": rollout_pictures.traffic(outcomes, rollouts),
+        "traffic": rollout_pictures.traffic(outcomes, rollouts, owners),
         "evidence": [rollout_pictures.evidence(result.looks, f"r{index}") for index, result in enumerate(rollouts)],
     }
 
 
-def write_faults(layout: StateLayout, board: Board, rollouts: Sequence[Result], outcomes: Sequence[Outcome]) -> Path:
+def write_faults(layout: StateLayout, board: Board, rollouts: Rollouts, outcomes: Sequence[Outcome]) -> Path:
     """Write reports/faults.html: what became of each planted fault. Returns its path."""
     content = page(
-        "faults.html.j2", board=board, rollouts=rollouts, outcomes=outcomes,
-        rollout_pictures=rollout_pictures_of(rollouts, outcomes), now=dt.datetime.now(dt.UTC),
+        "faults.html.j2", board=board, rollouts=rollouts.results, outcomes=outcomes,
+        rollout_pictures=rollout_pictures_of(rollouts.results, outcomes, rollouts.owners), now=dt.datetime.now(dt.UTC),
     )  # fmt: skip
     return write_page(layout.reports / "faults.html", content)
 

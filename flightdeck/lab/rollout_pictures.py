@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from flightdeck.lab.pictures import BAD, FAINT, HALF, INK, STYLE, WIDE, A, B, svg
 from flightdeck.lab.rollout.store import Look
-from flightdeck.lab.rollouts import Result
+from flightdeck.lab.rollouts import Owners, Result
 from flightdeck.lab.users import Outcome
 
 COLOURS = (A, B, "#2f8f5b", "#8a5fb0", "#b08a2f")
@@ -79,7 +79,7 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def traffic(outcomes: Sequence[Outcome], results: Sequence[Result]) -> str | None:
+def traffic(outcomes: Sequence[Outcome], results: Sequence[Result], owners: Owners) -> str | None:
     """Users' answers per second by the release that gave them, with each rollout's beginning and end."""
     answered = [item for item in outcomes if item.ok and item.port]
     if not answered or not results:
@@ -87,8 +87,8 @@ def traffic(outcomes: Sequence[Outcome], results: Sequence[Result]) -> str | Non
     start_s = min(item.sent_s for item in answered)
     seconds = np.array([item.sent_s - start_s for item in answered])
     edges = np.arange(0, seconds.max() + 1.0, 1.0)
-    owners = {port: (index, result) for index, result in enumerate(results) for port in result.ports}
-    who = np.array([owners.get(item.port, (-1, None))[0] for item in answered])
+    numbers = {result.release.id: index for index, result in enumerate(results)}
+    who = np.array([numbers.get(owners.of(item.port, item.done_s), -1) for item in answered])
     bars, labels = [np.histogram(seconds[who == -1], bins=edges)[0]], ["first champion"]
     for index, result in enumerate(results):
         bars.append(np.histogram(seconds[who == index], bins=edges)[0])
@@ -109,5 +109,5 @@ def traffic(outcomes: Sequence[Outcome], results: Sequence[Result]) -> str | Non
         axes.set_ylabel("answers per second")
         axes.set_xlabel("seconds")
         axes.set_xlim(0, float(edges[-1]))
-        axes.legend(loc="upper left", fontsize=8, ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, ncols=6, borderaxespad=0.2)
         return svg(figure, "traffic")

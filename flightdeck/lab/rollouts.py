@@ -69,7 +69,6 @@ class Result:
     needed: int = 0
     looks: list[Look] = dataclasses.field(default_factory=list)
     history: list[Transition] = dataclasses.field(default_factory=list)
-    ports: set[int] = dataclasses.field(default_factory=set)
     requests: int = 0
     answers: int = 0
     failed: int = 0
@@ -84,11 +83,11 @@ class Result:
         named = not case.metrics or any(WORDS.get(metric, metric) in self.reason for metric in case.metrics)
         return self.phase is case.ends and caught and named
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
+    def count(self, outcomes: Sequence[Outcome], owners: Owners) -> None:
         """What users got between its beginning and its end."""
         during = [item for item in outcomes if self.began_s <= item.sent_s < self.ended_s]
         self.requests = len(during)
-        self.answers = sum(item.ok and item.port in self.ports for item in during)
+        self.answers = sum(item.ok and owners.of(item.port, item.done_s) == self.release.id for item in during)
         self.failed = sum(not item.ok for item in during)
 
     def line(self) -> str:
@@ -99,6 +98,29 @@ class Result:
         )
 
 
+class Owners:
+    """Whose replica listened on a port at a time: a port that a retired replica left is taken by a later one."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, list[tuple[float, str]]] = {}
+
+    def note(self, layout: StateLayout, now_s: float) -> None:
+        """Look at what runs now."""
+        for release_id, seen in replicas.observed(layout).items():
+            for replica in seen.replicas:
+                known = self._since.setdefault(replica.port, [])
+                if not known or known[-1][1] != release_id:
+                    known.append((now_s, release_id))
+
+    def of(self, port: int, at_s: float) -> str:
+        """The release's id; empty when nobody was seen there. A new owner answers some seconds after it was seen."""
+        owner = ""
+        for since_s, release_id in self._since.get(port, []):
+            if since_s <= at_s or not owner:
+                owner = release_id
+        return owner
+
+
 class Rollouts:
     """Applies releases to one ModelRollout while a replay runs."""
 
@@ -106,6 +128,12 @@ class Rollouts:
         self.layout, self.template, self.board, self.replay = layout, template, board, replay
         self.store = Store(layout.rollouts)
         self.results: list[Result] = []
+        self.owners = Owners()
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add to each result what the users got meanwhile."""
+        for result in self.results:
+            result.count(outcomes, self.owners)
 
     def run(self, stage: Stage, case: Case) -> Result:
         """Apply and follow; returns when the candidate is champion or gone."""
@@ -116,7 +144,7 @@ class Rollouts:
         self.store.apply(rollout, WHO)
         while time.time() - result.began_s < LONGEST_S:
             status = self.store.read_status(name)
-            result.ports |= {item.port for item in replicas.observed_of(self.layout, case.release).ready}
+            self.owners.note(self.layout, time.time())
             if status and status.state and status.state.started_s >= result.began_s - 1:
                 stage.tell(f"{case.title}: {words(status)}  |  {self.replay.words()}")
                 if status.state.phase in (Phase.DONE, Phase.ABORTED):

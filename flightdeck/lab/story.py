@@ -278,8 +278,9 @@ class Story:
         outcomes = self.findings.rollout_outcomes = self.october.outcomes()
         self.findings.rollouts = self.rollouts.results
         failed = sum(not item.ok for item in outcomes)
+        self.rollouts.count(outcomes)
+        self.findings.owners = self.rollouts.owners
         for result in self.rollouts.results:
-            result.count(outcomes)
             stage.figure(
                 f"{result.case.title}: {result.requests:,} user requests meanwhile, {result.failed} failed, "
                 f"{result.answers:,} answered by the candidate"

@@ -1,7 +1,7 @@
 """Entry point: tells the world what happens, at the speed of the replay clock. A process of its own.
 
-Congestion, hourly weather and the daily history go into the online store through Feast; outcomes go onto a Redis stream
-when a flight has landed.
+Congestion, overdue flights, hourly weather and the daily history go into the online store through Feast; outcomes go
+onto a Redis stream when a flight has landed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from redis.retry import Retry
 from feature_repo.rowwise import ORIGINS
 from flightdeck.contracts.clock import ReplayClock, clock_from_mapping
 from flightdeck.contracts.layout import StateLayout
-from flightdeck.lab.replay import EPOCH, Batches, Congestion, Due
+from flightdeck.lab.replay import EPOCH, Batches, Congestion, Due, Overdue
 from flightdeck.lab.users import microseconds, write_atomically
-from flightdeck.lab.world import STREAMED_VIEW, Feed, read_feed
+from flightdeck.lab.world import OVERDUE_VIEW, STREAMED_VIEW, Feed, read_feed
 from pipelines.features.materialize import write_online
 from pipelines.features.registry import open_store
 
@@ -65,12 +65,13 @@ class Streamer:
     def __init__(self, plan: StreamPlan, feed: Feed, store: FeatureStore, streams: Any) -> None:
         self.plan, self.feed, self.store, self.streams = plan, feed, store, streams
         self.congestion, self.batches = Congestion(feed.departures, ORIGINS), Batches(feed.batch)
+        self.overdue = Overdue(feed.scheduled, feed.gone)
         self.outcomes = Due([known_us for known_us, *_ in feed.outcomes])
         self.progress = StreamProgress()
 
     def warm_up(self) -> None:
         """Read the registry now, not when the clock runs."""
-        for view in (STREAMED_VIEW, *self.feed.batch):
+        for view in (STREAMED_VIEW, OVERDUE_VIEW, *self.feed.batch):
             write_online(self.store, view, [], now_utc=EPOCH)
 
     def run(self, clock: ReplayClock) -> None:
@@ -101,6 +102,7 @@ class Streamer:
         progress = self.progress
         if snapshot := self.congestion.rows(now_us):
             self._write(STREAMED_VIEW, snapshot, clock)
+            self._write(OVERDUE_VIEW, self.overdue.rows(snapshot[0]["event_timestamp"]), clock)
             due_s = clock.real_s_of(snapshot[0]["event_timestamp"])
             progress.lag_ms = max(progress.lag_ms, (time.time() - due_s) * 1e3)
             progress.snapshots, progress.skipped = progress.snapshots + 1, self.congestion.skipped

@@ -21,7 +21,8 @@ from pipelines.use_case import UseCase
 REQUEST_FIELDS = ("carrier", "flight", "origin", "dest", "sched_dep_utc", "tailnum")
 BATCH_VIEWS = ("weather", "carrier_history", "route_history", "plane_history")
 STREAMED_VIEW = "congestion"
-WARM_UP = dt.timedelta(hours=3)  # the longest congestion window
+OVERDUE_VIEW = "overdue"  # streamed too
+WARM_UP = dt.timedelta(hours=7)  # the longest that a flight is waited for, and an hour for flights that leave early
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -30,11 +31,15 @@ class Feed(msgspec.Struct, frozen=True):
     Args:
         batch: view -> rows by the time they become known, [(at_us, row), ...].
         departures: (at_us, origin, delay in minutes or None when cancelled, scheduled departure in us).
+        scheduled: (scheduled departure in us, entity_id, origin).
+        gone: (at_us, entity_id) of departures and cancellations.
         outcomes: (known_at_us, entity_id, late 0/1, departure delay in minutes or None).
     """
 
     batch: dict[str, list[tuple[int, dict[str, Any]]]]
     departures: list[tuple[int, str, float | None, int]]
+    scheduled: list[tuple[int, str, str]]
+    gone: list[tuple[int, str]]
     outcomes: list[tuple[int, str, int, float | None]]
 
 
@@ -56,8 +61,10 @@ def arrivals(from_utc: dt.datetime, until_utc: dt.datetime) -> list[Arrival]:
 def feed(use_case: UseCase, lake: Lake, from_utc: dt.datetime, until_utc: dt.datetime) -> Feed:
     """What the streamer tells between `from_utc` and `until_utc`. The lake ends before; the rest is the source's."""
     from pipelines.flights import replay
+    from pipelines.flights.times import HORIZON
 
     departures = replay.departures_between(from_utc - WARM_UP, until_utc)
+    schedule = replay.schedule_between(from_utc - WARM_UP - HORIZON, until_utc - HORIZON)
     outcomes = replay.outcomes_between(from_utc, until_utc)
     return Feed(
         batch={view: list(_batch_rows(use_case, lake, view, from_utc, until_utc)) for view in BATCH_VIEWS},
@@ -67,6 +74,11 @@ def feed(use_case: UseCase, lake: Lake, from_utc: dt.datetime, until_utc: dt.dat
                 "at_utc", "origin", "dep_delay_min", "cancelled", "sched_dep_utc"
             ).iter_rows()
         ],
+        scheduled=[
+            (microseconds(scheduled), entity, origin)
+            for scheduled, entity, origin in schedule.select("sched_dep_utc", "entity_id", "origin").iter_rows()
+        ],
+        gone=[(microseconds(at), entity) for at, entity in departures.select("at_utc", "entity_id").iter_rows()],
         outcomes=[
             (microseconds(known), entity, late, delay)
             for known, entity, late, delay in outcomes.select(

@@ -143,6 +143,12 @@ def wanted(layout: StateLayout) -> list[tuple[Release, int]] | None:
         return None
 
 
+def observed(layout: StateLayout) -> dict[str, ReleaseSeen]:
+    """What was seen last, by release id, however long ago."""
+    found = _read(layout.run / OBSERVED, ObservedReplicas)
+    return found.releases if found else {}
+
+
 def observed_of(layout: StateLayout, release: Release | None, now_s: float | None = None) -> ReleaseSeen:
     """What was seen of a release; nothing when the keeper has not written for `STALE_S`."""
     found = _read(layout.run / OBSERVED, ObservedReplicas)
