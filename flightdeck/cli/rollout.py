@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flightdeck.cli.lint import RATE_PER_S, Rate, lint, refuse_powerless
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
 
 if TYPE_CHECKING:
@@ -42,14 +43,19 @@ def _rollout() -> None:
     """Sub-commands below."""
 
 
+app.command()(lint)
+
+
 @app.command()
 def apply(
     file: Annotated[Path, typer.Argument(help="A ModelRollout as YAML.", exists=True, dir_okay=False)],
     state: State = None,
+    rate: Rate = RATE_PER_S,
+    force: Annotated[bool, typer.Option("--force", help="Also a plan that `lint` refuses.")] = False,
 ) -> None:
     """Set the wanted state. A file without `spec.release` keeps the release that is wanted now.
 
-    Exit code 1 when the file breaks the schema; then nothing is changed.
+    Exit code 1 when the file breaks the schema or `lint` refuses its plan; then nothing is changed.
 
     Example: flightdeck rollout apply specs/late.rollout.yaml
     """
@@ -58,6 +64,8 @@ def apply(
     store = _store(state)
     with _told():
         rollout = load_rollout(file, release=_release_kept(store, file))
+        if not force:
+            refuse_powerless(rollout, rate)
         what = store.apply(rollout, _who())
         name = rollout.metadata.name
         print(f"rollout {name} {what}: {rollout.spec.release.short} [{rollout.spec.release.id}]")
