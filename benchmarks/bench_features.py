@@ -65,7 +65,7 @@ def main() -> int:
         store = open_store(layout)
         entity = use_case.entity_frame(lake, FROM, UNTIL, UNTIL)
         ready, ready_cpu = time.perf_counter(), time.process_time()
-        frame = training_frame(layout, "late_v1", entity, export_id, store=store)
+        frame = training_frame(layout, "late_v2", entity, export_id, store=store)
         joined, joined_cpu = time.perf_counter(), time.process_time()
         peak = peak_mb()
         ordered = entity.sort("event_timestamp")

@@ -4,7 +4,7 @@ A contract test compares the registry after apply with this file.
 """
 
 from feature_repo.entities import carrier, dest, origin, plane
-from feature_repo.feature_services import delay_v1, late_v1
+from feature_repo.feature_services import delay_v1, late_v1, late_v2
 from feature_repo.sources import layout
 from feature_repo.views import VIEWS, calendar, schedule
 
@@ -15,6 +15,7 @@ route_history = VIEWS["route_history"]
 plane_history = VIEWS["plane_history"]
 weather = VIEWS["weather"]
 congestion = VIEWS["congestion"]
+overdue = VIEWS["overdue"]
 
 __all__ = [
     "calendar",
@@ -24,7 +25,9 @@ __all__ = [
     "delay_v1",
     "dest",
     "late_v1",
+    "late_v2",
     "origin",
+    "overdue",
     "plane",
     "plane_history",
     "route_history",

@@ -21,6 +21,19 @@ late_v1 = FeatureService(
     ],
     description="Arrives 15 minutes late or more, is cancelled or diverted; two hours before departure.",
 )
+late_v2 = FeatureService(
+    name="late_v2",
+    features=[
+        VIEWS["carrier_history"],
+        VIEWS["route_history"],
+        VIEWS["plane_history"],
+        VIEWS["weather"],
+        VIEWS["congestion"],
+        VIEWS["overdue"],
+        calendar,
+    ],
+    description="As late_v1, and the flights that should have left and have not.",
+)
 delay_v1 = FeatureService(
     name="delay_v1",
     features=[
@@ -33,4 +46,4 @@ delay_v1 = FeatureService(
     ],
     description="Departure delay in minutes, two hours before departure.",
 )
-SERVICES = {service.name: service for service in (late_v1, delay_v1)}
+SERVICES = {service.name: service for service in (late_v1, late_v2, delay_v1)}

@@ -21,6 +21,8 @@ UNKNOWN_CODE = -1.0
 LATE_AFTER_MIN = 15.0  # the US DOT's rule (BTS, Airline On-Time Statistics)
 CANCELLATION_KNOWN_AFTER = dt.timedelta(minutes=60)  # after scheduled departure: the data do not say, this is our rule
 CONGESTION_WINDOWS_H = (1, 3)
+OVERDUE_AFTER = dt.timedelta(minutes=15)  # a few minutes of delay are every flight's
+OVERDUE_FORGOTTEN_AFTER = dt.timedelta(hours=6)  # nothing is waited for longer: a flight nobody reported would stay
 _CARRIER_CODE = {carrier: float(code) for code, carrier in enumerate(CARRIERS)}
 
 CALENDAR_FEATURES = (
@@ -33,6 +35,8 @@ CALENDAR_FEATURES = (
     "origin_lga",
     "carrier_code",
 )
+OVERDUE_FEATURES = ("overdue_flights", "overdue_flights_all_origins")
+_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def calendar_features(carrier: str, origin: str, sched_dep_utc: dt.datetime) -> dict[str, float]:
@@ -149,3 +153,45 @@ def _congestion_of(delays_min: Iterable[float | None], suffix: str) -> dict[str,
         else 0.0,
         f"cancellations_{suffix}": float(len(delays_min) - len(flown)),
     }
+
+
+class OverdueFlights:
+    """Flights that should have left and have not, at every origin: the streaming form of `transforms.overdue`.
+
+    Tell each flight's schedule by the time it should leave, and its departure or cancellation when known; the order
+    does not matter, and telling twice changes nothing. Not thread-safe; keeps what a later snapshot can need.
+    """
+
+    def __init__(self, origins: Sequence[str] = ORIGINS) -> None:
+        self._origins = tuple(origins)
+        self._scheduled: dict[str, tuple[str, dt.datetime]] = {}  # flight -> origin, scheduled departure
+        self._gone: dict[str, dt.datetime] = {}  # flight -> when its departure or cancellation was known
+
+    def scheduled(self, flight_id: str, origin: str, sched_dep_utc: dt.datetime) -> None:
+        """A flight is to leave `origin` at `sched_dep_utc`."""
+        self._scheduled[flight_id] = (origin, sched_dep_utc)
+
+    def departed(self, flight_id: str, departed_at_utc: dt.datetime) -> None:
+        """A flight left."""
+        self._gone[flight_id] = departed_at_utc
+
+    def cancelled(self, flight_id: str, sched_dep_utc: dt.datetime) -> None:
+        """A flight was cancelled; by our rule that is known `CANCELLATION_KNOWN_AFTER` its scheduled departure."""
+        self._gone[flight_id] = sched_dep_utc + CANCELLATION_KNOWN_AFTER
+
+    def snapshot(self, at_utc: dt.datetime) -> dict[str, dict[str, float]]:
+        """Per origin the features `OVERDUE_FEATURES`; forgets what no later snapshot can need."""
+        oldest = at_utc - OVERDUE_FORGOTTEN_AFTER
+        self._scheduled = {flight: plan for flight, plan in self._scheduled.items() if plan[1] > oldest}
+        self._gone = {
+            flight: gone_at for flight, gone_at in self._gone.items() if gone_at > oldest or flight in self._scheduled
+        }
+        waiting = [
+            origin
+            for flight, (origin, sched_dep_utc) in self._scheduled.items()
+            if sched_dep_utc + OVERDUE_AFTER <= at_utc and self._gone.get(flight, _NEVER) > at_utc
+        ]
+        return {
+            origin: dict(zip(OVERDUE_FEATURES, (float(waiting.count(origin)), float(len(waiting))), strict=True))
+            for origin in self._origins
+        }

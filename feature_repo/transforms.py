@@ -11,6 +11,9 @@ and puts it back. Each builder obeys one rule: a row with `event_timestamp` T us
 * Congestion: a snapshot every 30 minutes per origin, over departures and cancellations in (T - 1 h, T], (T - 3 h, T].
   A departure is known when it happens, long before the flight's row arrives with its landing, and is not revised: the
   first delivered version counts. `rowwise.CongestionWindow` is the streaming form of the same; a test demands equality.
+* Overdue: a snapshot every 30 minutes per origin, of the flights that should have left 15 minutes before T or earlier
+  and have not. The schedule is known ahead, a departure when it happens; `rowwise.OverdueFlights` is the streaming
+  form.
 
 A row never holds NaN or infinity, and null only where the docstring of its builder says so.
 """
@@ -23,7 +26,15 @@ from collections.abc import Callable
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.rowwise import CANCELLATION_KNOWN_AFTER, CONGESTION_WINDOWS_H, LATE_AFTER_MIN, ORIGINS
+from feature_repo.rowwise import (
+    CANCELLATION_KNOWN_AFTER,
+    CONGESTION_WINDOWS_H,
+    LATE_AFTER_MIN,
+    ORIGINS,
+    OVERDUE_AFTER,
+    OVERDUE_FEATURES,
+    OVERDUE_FORGOTTEN_AFTER,
+)
 from feature_repo.view_build import Grid, Knowledge, ViewBuild, ratio, running_sums
 
 DAY = dt.timedelta(days=1)
@@ -120,8 +131,7 @@ def weather(observations: ir.Table) -> ir.Table:
 
 def congestion(flights: ir.Table, snapshots: Grid) -> ir.Table:
     """Key origin, features `CONGESTION_FEATURES`; means and shares are 0 when nothing departed in the window."""
-    order = ibis.row_number().over(group_by="flight_id", order_by=flights.ingested_at.asc())
-    first = flights.mutate(version=order).filter(lambda t: t.version == 0)
+    first = _first_version(flights)
     departed = first.filter(first.departed_at_utc.notnull()).select(
         "origin",
         at=first.departed_at_utc,
@@ -132,7 +142,7 @@ def congestion(flights: ir.Table, snapshots: Grid) -> ir.Table:
     )
     cancelled = first.filter(first.cancelled & first.departed_at_utc.isnull()).select(
         "origin",
-        at=first.sched_dep_utc + ibis.interval(seconds=int(CANCELLATION_KNOWN_AFTER.total_seconds())),
+        at=first.sched_dep_utc + _interval(CANCELLATION_KNOWN_AFTER),
         departures=ibis.literal(0.0),
         delay_sum=ibis.literal(0.0),
         late=ibis.literal(0.0),
@@ -161,6 +171,43 @@ def congestion(flights: ir.Table, snapshots: Grid) -> ir.Table:
         )
     }
     return running.select("origin", "event_timestamp", **features)
+
+
+def overdue(flights: ir.Table, snapshots: Grid) -> ir.Table:
+    """Key origin, features `OVERDUE_FEATURES`: flights still here 15 minutes and up to 6 hours after their schedule.
+
+    A cancelled flight is waited for until its cancellation is known.
+    """
+    first = _first_version(flights)
+    cancellation = first.sched_dep_utc + _interval(CANCELLATION_KNOWN_AFTER)
+    events = first.select(
+        "origin",
+        at=first.sched_dep_utc,
+        visible_from=first.sched_dep_utc + _interval(OVERDUE_AFTER),
+        visible_until=ibis.ifelse(first.cancelled.fill_null(False), cancellation, first.departed_at_utc),
+        waiting=ibis.literal(1.0),
+    )
+    running = running_sums(
+        events,
+        snapshots,
+        keys=["origin"],
+        sums=("waiting",),
+        windows={"all": OVERDUE_FORGOTTEN_AFTER},
+        key_table=ibis.memtable({"origin": list(ORIGINS)}),
+    )
+    everywhere = running.waiting_all.sum().over(ibis.window(group_by="event_timestamp"))
+    features = dict(zip(OVERDUE_FEATURES, (running.waiting_all, everywhere), strict=True))
+    return running.select("origin", "event_timestamp", **features)
+
+
+def _first_version(flights: ir.Table) -> ir.Table:
+    """What is seen happening is not revised: of each flight the version that was delivered first."""
+    order = ibis.row_number().over(group_by="flight_id", order_by=flights.ingested_at.asc())
+    return flights.mutate(version=order).filter(lambda table: table.version == 0)
+
+
+def _interval(length: dt.timedelta) -> ir.IntervalValue:
+    return ibis.interval(seconds=int(length.total_seconds()))
 
 
 def _history(flights: ir.Table, snapshots: Grid, keys: list[str], prefix: str) -> ir.Table:
@@ -263,6 +310,20 @@ BUILDS = {
             ttl=dt.timedelta(hours=2),
             period=dt.timedelta(minutes=30),
             settle=dt.timedelta(hours=24),  # a flight's row arrives with its landing
+            streamed=True,
+            knowledge=FLIGHTS_KNOWN,
+        ),
+        ViewBuild(
+            name="overdue",
+            description="Flights that should have left and have not, at the origin and at all, every 30 minutes.",
+            keys=("origin",),
+            features=OVERDUE_FEATURES,
+            tables=("flights",),
+            expression=overdue,
+            lookback=OVERDUE_FORGOTTEN_AFTER,
+            ttl=dt.timedelta(hours=2),
+            period=dt.timedelta(minutes=30),
+            settle=dt.timedelta(hours=24),  # as congestion
             streamed=True,
             knowledge=FLIGHTS_KNOWN,
         ),

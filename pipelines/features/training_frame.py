@@ -121,7 +121,7 @@ def training_frame(
 
     Args:
         layout: the state folder with registry and exports.
-        feature_service: e.g. `late_v1`.
+        feature_service: e.g. `late_v2`.
         entity: columns `row_id` (int64, unique), `event_timestamp` (UTC), the join keys, the request fields of
             on-demand views, and whatever else is to be kept: labels, slices.
         export_id: a named export; the current one when None.

@@ -61,10 +61,11 @@ def test_applying_again_changes_nothing(layout):
 
 def test_a_view_that_left_the_definitions_is_deleted_only_when_approved(layout, monkeypatch):
     everything = registry.defined_objects(layout)
-    without = [item for item in everything if item.name not in {"late_v1", "delay_v1", "weather", "weather_batch"}]
+    removed = {"late_v1", "late_v2", "delay_v1", "weather", "weather_batch"}
+    without = [item for item in everything if item.name not in removed]
     monkeypatch.setattr(registry, "defined_objects", lambda _: without)
     destroyed = {change.name for change in registry.plan(layout) if change.effect is Effect.DESTROYS}
-    assert destroyed >= {"late_v1", "delay_v1", "weather"}
+    assert destroyed >= {"late_v1", "late_v2", "delay_v1", "weather"}
     with pytest.raises(DestructiveChange, match="weather: removed"):
         registry.apply(layout)
     assert names(registry.open_store(layout)) == defined()

@@ -23,7 +23,7 @@ def entity(use_case, lake):
 
 @pytest.fixture(scope="module")
 def built(layout, store, entity):
-    return training_frame(layout, "late_v1", entity, store=store)
+    return training_frame(layout, "late_v2", entity, store=store)
 
 
 def test_every_row_is_there_once_in_order_with_float32_features(built, entity):
@@ -34,7 +34,7 @@ def test_every_row_is_there_once_in_order_with_float32_features(built, entity):
 
 
 def test_features_come_in_the_order_of_the_service(built, store):
-    service = store.get_feature_service("late_v1")
+    service = store.get_feature_service("late_v2")
     assert built.names == [f.name for p in service.feature_view_projections for f in p.features]
     assert {f.source for f in built.features} == {"stored", "on_demand"}
     assert {tuple(f.join_keys) for f in built.features if f.view == "route_history"} == {("dest", "origin")}
@@ -60,7 +60,7 @@ def test_on_demand_features_equal_those_of_feasts_own_path(built, store, entity,
         "row_id", "event_timestamp", "carrier", "origin", "dest", "tailnum", "sched_dep_utc"
     ).to_pandas()
     pandas["request_carrier"], pandas["request_origin"] = pandas["carrier"], pandas["origin"]
-    service = store.get_feature_service("late_v1")
+    service = store.get_feature_service("late_v2")
     theirs = pl.from_arrow(store.get_historical_features(entity_df=pandas, features=service).to_arrow()).sort("row_id")
     ours = built.frame.filter(pl.col("row_id").is_in(few["row_id"].implode())).sort("row_id")
     assert ours.select(built.names).equals(theirs.select(pl.col(built.names).cast(pl.Float32)))
@@ -71,7 +71,7 @@ def test_a_named_export_gives_the_same_frame_after_a_newer_one(layout, use_case,
     build_features(use_case, lake, FROM, FROM + dt.timedelta(days=1), views=["weather"])
     newer = export(lake, layout)
     assert newer != built.export_id
-    again = training_frame(layout, "late_v1", entity, built.export_id, store=store)
+    again = training_frame(layout, "late_v2", entity, built.export_id, store=store)
     assert again.export_id == built.export_id
     assert again.table_versions == built.table_versions
     assert again.frame.equals(built.frame)
@@ -110,15 +110,15 @@ def test_what_is_missing_is_named(layout, store, entity):
     with pytest.raises(RegistryError, match="late_v99"):
         training_frame(layout, "late_v99", entity, store=store)
     with pytest.raises(ExportError, match="no export here"):
-        training_frame(layout, "late_v1", entity, "x-none", store=store)
+        training_frame(layout, "late_v2", entity, "x-none", store=store)
     with pytest.raises(TrainingFrameError, match="lacks tailnum"):
-        training_frame(layout, "late_v1", entity.drop("tailnum"), store=store)
+        training_frame(layout, "late_v2", entity.drop("tailnum"), store=store)
     with pytest.raises(TrainingFrameError, match="needs sched_dep_utc"):
-        training_frame(layout, "late_v1", entity.drop("sched_dep_utc"), store=store)
+        training_frame(layout, "late_v2", entity.drop("sched_dep_utc"), store=store)
     with pytest.raises(TrainingFrameError, match="row_id must be unique"):
-        training_frame(layout, "late_v1", entity.with_columns(row_id=pl.lit(1, pl.Int64)), store=store)
+        training_frame(layout, "late_v2", entity.with_columns(row_id=pl.lit(1, pl.Int64)), store=store)
     with pytest.raises(TrainingFrameError, match="temp_f"):
-        training_frame(layout, "late_v1", entity.with_columns(temp_f=1.0), store=store)
+        training_frame(layout, "late_v2", entity.with_columns(temp_f=1.0), store=store)
 
 
 def test_a_table_of_an_older_definition_is_not_mixed_with_a_newer_one(lake, use_case, monkeypatch):

@@ -31,7 +31,7 @@ def busy_day(flights):
     return {"flights": flights(*rows, first, corrected)}
 
 
-@pytest.mark.parametrize("view", ["carrier_history", "route_history", "congestion"])
+@pytest.mark.parametrize("view", ["carrier_history", "route_history", "congestion", "overdue"])
 @pytest.mark.parametrize("hours", [-3, 0, 5])
 def test_the_views_do_not_look_ahead(busy_day, view, hours):
     assert future_use(BUILDS[view], busy_day, KEYS, NOON + hours * HOUR) == []
@@ -45,6 +45,17 @@ def test_a_congestion_window_that_looks_ahead_is_found(busy_day):
     leaky = dataclasses.replace(BUILDS["congestion"], expression=ahead)
     found = future_use(leaky, busy_day, KEYS, NOON)
     assert any("congestion.departures_1h" in words and "12:00" in words for words in found)
+
+
+def test_a_count_of_waiting_flights_that_knows_when_they_will_leave_is_found(busy_day):
+    overdue = BUILDS["overdue"]
+
+    def ahead(flights, snapshots):
+        long_waits = flights.filter(flights.departed_at_utc.delta(flights.sched_dep_utc, unit="minute") >= 30)
+        return overdue.expression(long_waits, snapshots)
+
+    leaky = dataclasses.replace(overdue, expression=ahead)
+    assert any("overdue.overdue_flights" in words for words in future_use(leaky, busy_day, KEYS, NOON))
 
 
 def test_a_history_that_counts_outcomes_of_the_same_day_is_found(busy_day):

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from flightdeck.lab.replay import Batches, Congestion, Due, time_of
+from flightdeck.lab.replay import Batches, Congestion, Due, Overdue, time_of
 from flightdeck.lab.users import microseconds
 
 T0 = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
@@ -55,6 +55,18 @@ def test_a_cancellation_counts_an_hour_after_its_schedule():
     (row,) = congestion.rows(at(0))
     assert row["cancellations_1h"] == 1
     assert row["departures_1h"] == 0
+
+
+def test_overdue_flights_are_those_on_the_schedule_that_have_not_gone():
+    scheduled = [(at(-40), "a", "EWR"), (at(-20), "b", "EWR"), (at(-10), "c", "EWR"), (at(5), "d", "LGA")]
+    overdue = Overdue(scheduled, [(at(-1), "d"), (at(0), "a"), (at(20), "b")])
+    now = {row["origin"]: row for row in overdue.rows(T0)}
+    assert now["EWR"] == {
+        "origin": "EWR", "event_timestamp": T0, "overdue_flights": 1, "overdue_flights_all_origins": 1
+    }  # fmt: skip
+    assert now["LGA"]["overdue_flights_all_origins"] == 1
+    later = {row["origin"]: row["overdue_flights"] for row in overdue.rows(T0 + dt.timedelta(minutes=30))}
+    assert later == {"EWR": 1, "JFK": 0, "LGA": 0}, "b has left, c is overdue, d left before its time"
 
 
 def test_chunks_take_the_first_view_with_something_due():
