@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flightdeck.cli.lint import RATE_PER_S, Rate, lint, refuse_powerless
-from flightdeck.contracts.layout import STATE_ENV, StateLayout
+from flightdeck.cli.options import State, layout_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,6 @@ app = typer.Typer(
     "Example: flightdeck rollout status late",
 )
 
-State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 Name = Annotated[str, typer.Argument(help="Name of the rollout, as in its metadata.")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept in the history.")]
 Json = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
@@ -69,6 +68,43 @@ def apply(
         what = store.apply(rollout, _who())
         name = rollout.metadata.name
         print(f"rollout {name} {what}: {rollout.spec.release.short} [{rollout.spec.release.id}]")
+        _next(store, name)
+
+
+@app.command()
+def release(
+    name: Name,
+    version: Annotated[str | None, typer.Option("--version", help="Registered model version; default: as now.")] = None,
+    image: Annotated[str | None, typer.Option("--image", help="Code; default: as now.")] = None,
+    state: State = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="MLflow server; else $MLFLOW_TRACKING_URI.")
+    ] = None,
+) -> None:
+    """Ask for another release: a version that the gates promoted, or other code; plan and judge stay as they are.
+
+    Exit code 1 when the version is not known or its verdict is not PROMOTE.
+
+    Example: flightdeck rollout release late --version 2
+    """
+    store = _store(state)
+    with _told():
+        wanted = store.wanted(name)
+        asked = wanted.spec.release
+        if version is not None:
+            from pipelines.registry.mlflow_adapter import RegistryRefused, RegistryUnavailable
+            from pipelines.registry.versions import promoted_version
+
+            try:
+                model, feature_service = promoted_version(asked.model.name, version, tracking_uri=tracking_uri)
+            except (RegistryRefused, RegistryUnavailable) as error:
+                raise ValueError(str(error)) from error
+            asked = asked.model_copy(update={"model": model, "feature_service": feature_service})
+        if image is not None:
+            asked = asked.model_copy(update={"image": image})
+        spec = wanted.spec.model_copy(update={"release": asked})
+        what = store.apply(wanted.model_copy(update={"spec": spec}), _who())
+        print(f"rollout {name} {what}: {asked.short} [{asked.id}]")
         _next(store, name)
 
 
@@ -209,11 +245,31 @@ def undo(
         _next(store, name)
 
 
+@app.command()
+def report(
+    name: Name,
+    candidate: Annotated[
+        str | None, typer.Option("--candidate", help="Id of a release; default: the newest rollout.")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Write the evidence page of a rollout: every metric with its bounds at each look, and the history.
+
+    Example: flightdeck rollout report late
+    """
+    from flightdeck.lab.rollout_report import NothingToShow, write_rollout_report
+
+    with _told():
+        try:
+            print(write_rollout_report(layout_of(state), name, candidate=candidate))
+        except NothingToShow as error:
+            raise ValueError(str(error)) from error
+
+
 def _store(state: Path | None) -> Store:
     from flightdeck.lab.rollout.store import Store
 
-    layout = StateLayout(state.absolute()) if state else StateLayout.from_env()
-    return Store(layout.rollouts)
+    return Store(layout_of(state).rollouts)
 
 
 def _who() -> str:
@@ -233,7 +289,7 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (InvalidRollout, BrokenFile, NoSuchRelease, OSError) as error:
+    except (InvalidRollout, BrokenFile, NoSuchRelease, OSError, ValueError) as error:
         print(f"flightdeck rollout: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 

@@ -131,6 +131,22 @@ def find_version(name: str, version: str, *, tracking_uri: str | None = None) ->
     return _ref(registry.version(name, version))
 
 
+def promoted_version(name: str, version: str, *, tracking_uri: str | None = None) -> tuple[ModelRef, str]:
+    """A version that may be rolled out, and its feature service.
+
+    Raises:
+        RegistryRefused: MLflow knows no such version, or its verdict is not PROMOTE. RegistryUnavailable: no answer.
+    """
+    ref = find_version(name, version, tracking_uri=tracking_uri)
+    tags = dict(MlflowRegistry(tracking_uri_or_env(tracking_uri)).version(name, ref.version).tags)
+    if tags.get("verdict") != Verdict.PROMOTE.value:
+        raise RegistryRefused(
+            f"{name} v{ref.version} may not be rolled out: {tags.get('verdict', 'no verdict')}: "
+            f"{tags.get('reason', 'never gated')}"
+        )
+    return ref, tags["feature_service"]
+
+
 def _ref(found: object) -> ModelRef:
     tags = dict(getattr(found, "tags", {}))
     name, version = str(getattr(found, "name", "?")), str(getattr(found, "version", "?"))
