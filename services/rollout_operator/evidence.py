@@ -24,6 +24,7 @@ from services.rollout_operator.sequences import slot
 from services.rollout_operator.skew import Skew, Views
 
 LONGEST_WAIT = 2_000  # answers, and pairs without an outcome, that wait; of more the oldest go
+SURPLUS = 50  # candidate's answers and attempts that wait for a partner under weight: a moment, not an hour
 REMEMBERED = 4_000  # request ids per role, to know a retry again
 YARDSTICK_ROWS = 200  # champion's answers before a median is taken from them
 TAIL_ROWS = 300  # the same for the 99th percentile
@@ -199,7 +200,7 @@ class Collector:
         drawn = self._generator().permutation(len(pool))
         chosen = list(left)[: len(pool)]
         pairs = [(pool[at], left.pop(key)) for at, key in zip(drawn, chosen, strict=False)]
-        self._state.evidence.dropped += _forget(left, LONGEST_WAIT)
+        self._state.evidence.dropped += _forget(left, SURPLUS)
         return pairs
 
     def _compare(self, pairs: Sequence[tuple[Answer, Answer]]) -> None:
@@ -288,13 +289,15 @@ class Collector:
         state = self._state
         pool, pool_failed = state.unmatched[0] + theirs[0], state.unmatched[1] + theirs[1]
         count = min(pool, ours[0])
-        if not count:
-            state.unmatched = [pool, pool_failed]
-            return
         generator = self._generator()
         failed = int(generator.hypergeometric(pool_failed, pool - pool_failed, count))
+        left, left_failed = pool - count, pool_failed - failed
+        kept = min(left, SURPLUS)  # above a weight of 50 % there are more than the champion can match
+        state.unmatched = [kept, int(generator.hypergeometric(left_failed, left - left_failed, kept))]
+        state.evidence.dropped += left - kept
+        if not count:
+            return
         other = int(generator.hypergeometric(ours[1], ours[0] - ours[1], count))
-        state.unmatched = [pool - count, pool_failed - failed]
         both = int(generator.hypergeometric(other, count - other, failed)) if failed else 0
         part = "shadow" if self._shadows else "canary"
         self._count(f"errorRate/{part}", {1.0: failed - both, -1.0: other - both, 0.0: count - failed - other + both})

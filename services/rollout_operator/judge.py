@@ -52,8 +52,10 @@ class Metric:
         return self.field in SHADOW_ONLY
 
     def components(self, plan: Sequence[Step]) -> int:
-        """Tests that share its part of alpha; one that begins anew is tested once more."""
-        return (len(self.parts) or 1) * (2 if self.two_sided else 1) * (2 if self.anew and plan[0].shadow else 1)
+        """Tests that share its part of alpha; one that begins anew is tested in the shadow and under weight."""
+        if self.anew:
+            return 2 if plan[0].shadow else 1
+        return (len(self.parts) or 1) * (2 if self.two_sided else 1)
 
 
 def metrics_of(settings: Judge) -> list[Metric]:

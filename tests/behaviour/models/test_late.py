@@ -69,11 +69,13 @@ def test_a_row_gets_the_same_score_alone_as_among_others_in_any_order(world):
     assert alone == pytest.approx(together, abs=1e-7)
 
 
-@pytest.mark.parametrize("feature", ["late_dep_share_3h", "late_dep_share_1h"])
-def test_worse_conditions_at_the_origin_raise_the_mean_score(world, feature: str):
+@pytest.mark.parametrize(
+    ("feature", "add"), [("late_dep_share_3h", 0.2), ("late_dep_share_1h", 0.2), ("overdue_flights_all_origins", 20)]
+)
+def test_worse_conditions_at_the_origin_raise_the_mean_score(world, feature: str, add: float):
     vectors = world.vectors(world.month(7))
     worse = vectors.copy()
-    worse[:, world.names.index(feature)] += np.float32(0.2)
+    worse[:, world.names.index(feature)] += np.float32(add)
     assert world.model.score(worse).mean() > world.model.score(vectors).mean()
 
 

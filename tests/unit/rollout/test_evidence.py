@@ -163,6 +163,17 @@ def test_attempts_are_increments_of_each_counter_and_a_fall_is_a_new_beginning()
     assert counts(made, "errorRate/shadow") == {0.0: 23, 1.0: 3}
 
 
+def test_under_much_weight_old_attempts_do_not_stand_in_for_new_ones():
+    made = collector(settings(error_rate=0.02))
+    made.begin_step(2)
+    made.attempts({"a": Attempts(0, 0)}, {})
+    for tick in range(1, 301):  # ten times as many as the champion can match, all well
+        made.attempts({"a": Attempts(4 * tick, 0)}, {"b": Attempts(36 * tick, 0)})
+    for tick in range(1, 61):  # then one in five fails
+        made.attempts({"a": Attempts(1200 + 4 * tick, 0)}, {"b": Attempts(10_800 + 36 * tick, 7 * tick)})
+    assert counts(made, "errorRate/canary")[1.0] >= 30  # of 240 matched; old ones would have left hardly any
+
+
 def test_a_champion_that_fails_as_often_is_no_fault_of_the_candidate():
     made = collector(settings(error_rate=0.02))
     for tick in range(1, 61):
