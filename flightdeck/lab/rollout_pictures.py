@@ -14,7 +14,7 @@ from flightdeck.lab.rollout.store import Look
 from flightdeck.lab.rollouts import Owners, Result
 from flightdeck.lab.users import Outcome
 
-COLOURS = (A, B, "#2f8f5b", "#8a5fb0", "#b08a2f")
+COLOURS = (A, B, "#2f8f5b", "#8a5fb0", "#b08a2f", "#2a9d9d", "#c2527c", "#6b7f1f", "#5566cc", "#a0522d")
 SHOWN_WIDTH = 4.0  # of the margin: bounds further away are cut off
 
 
@@ -46,18 +46,18 @@ def _metric(looks: Sequence[Look], name: str) -> Figure | None:
     lower, upper = (np.array([_number(getattr(item, side)) for _, item in rows]) for side in ("lower", "upper"))
     zero = min(0.0, float(np.nanmin(estimates)))
     span = max(margin, float(np.nanmax(np.abs(estimates))), 1e-9)
-    bottom, top = zero - 0.4 * span, max(SHOWN_WIDTH * margin, 1.3 * float(np.nanmax(estimates)))
+    bottom, top = zero - 0.4 * span, max(SHOWN_WIDTH * margin, 1.3 * float(np.nanmax(estimates)), 0.25 * span)
     axes.fill_between(
         at, np.nan_to_num(lower, nan=bottom), np.nan_to_num(upper, nan=top), color=A, alpha=0.22, linewidth=0,
         label="surely between",
     )  # fmt: skip
-    axes.plot(at, estimates, color=A, linewidth=1.8, label="estimate")
+    axes.plot(at, estimates, color=A, linewidth=1.8, marker="o" if len(at) < 3 else "", label="estimate")
     axes.axhline(margin, color=BAD, linewidth=1.3, linestyle="--", label=f"margin {margin:g}")
     _steps(axes, looks)
     axes.set_ylim(bottom, top)
     axes.set_xlabel("seconds of the rollout")
     axes.set_ylabel(name)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8, borderaxespad=0.2)
     return figure
 
 
@@ -65,7 +65,7 @@ def _steps(axes: Any, looks: Sequence[Look]) -> None:
     """A line where the weight changed."""
     before = looks[0]
     for look in looks[1:]:
-        if (look.step, look.weight) != (before.step, before.weight):
+        if (look.phase, look.weight) != (before.phase, before.weight):
             axes.axvline(look.at_s - looks[0].at_s, color=FAINT, linewidth=1)
             words = f"{look.weight} %" if look.weight else str(look.phase)
             axes.annotate(
@@ -96,10 +96,8 @@ def traffic(outcomes: Sequence[Outcome], results: Sequence[Result], owners: Owne
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=WIDE)
         axes = figure.add_subplot()
-        axes.stackplot(
-            edges[:-1], bars, step="post", labels=labels, colors=[FAINT, *COLOURS[: len(results)]], alpha=0.85,
-            linewidth=0,
-        )  # fmt: skip
+        colours = [FAINT, *(COLOURS[index % len(COLOURS)] for index in range(len(results)))]
+        axes.stackplot(edges[:-1], bars, step="post", labels=labels, colors=colours, alpha=0.85, linewidth=0)
         for result in results:
             for moment in (result.began_s, result.ended_s):
                 axes.axvline(moment - start_s, color=INK, linewidth=0.7, linestyle=":")
