@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import http.client
 import json
 import os
 import signal
 import struct
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
+from benchmarks.open_load import Load
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
 from flightdeck.lab.stack import Stack
@@ -23,58 +21,6 @@ from services.predictor.online_store import entity_key, feature_field, timestamp
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(600)]
 RATE_PER_S = 40
-WORKERS = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    at: float
-    status: int
-    reasons: tuple[str, ...]
-    said: str
-
-
-class Load:
-    """A constant rate of requests through the gateway, whatever the answers; every one is kept."""
-
-    def __init__(self, port: int, body: bytes) -> None:
-        self.port, self.body = port, body
-        self.answers: list[Answer] = []
-        self._end, self._lock, self._number = threading.Event(), threading.Lock(), 0
-        self._start = time.monotonic()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(WORKERS)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(15)
-
-    def since(self, moment: float) -> list[Answer]:
-        return [answer for answer in list(self.answers) if answer.at >= moment]
-
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        while True:
-            with self._lock:
-                number, self._number = self._number, self._number + 1
-            if self._end.wait(max(0.0, self._start + number / RATE_PER_S - time.monotonic())):
-                connection.close()
-                return
-            at = time.monotonic()
-            try:
-                connection.request("POST", "/v1/predict", self.body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                content = answer.read()
-                reasons = json.loads(content)["predictions"][0]["degraded"] if answer.status == 200 else []
-                self.answers.append(Answer(at, answer.status, tuple(reasons), content[:300].decode()))
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self.answers.append(Answer(at, 0, (), repr(error)))
 
 
 @pytest.fixture
@@ -126,7 +72,7 @@ def wait_recovered(stack: Stack, name: str) -> None:
 def test_killing_a_predictor_redis_and_mlflow_fails_no_request(stack: Stack, request_row: dict[str, object]):
     body = json.dumps({"rows": [request_row]}).encode()
     second = stack.replicas()[1].name
-    with Load(stack.ports["gateway"], body) as load:
+    with Load(stack.ports["gateway"], body, rate_per_s=RATE_PER_S) as load:
         time.sleep(2)
         calm = time.monotonic()
         time.sleep(0.5)

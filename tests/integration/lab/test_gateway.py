@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import http.client
 import http.server
@@ -18,9 +19,10 @@ import psutil
 import pytest
 
 from benchmarks.linear_artefact import write_linear_artefact
+from benchmarks.open_load import Answer, Load
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import ModelRef, Release
-from flightdeck.lab.envoy import UPSTREAM_HEADER, Endpoint
+from flightdeck.lab.envoy import Endpoint
 from flightdeck.lab.faults import with_fault
 from flightdeck.lab.ports import free_port
 from flightdeck.lab.rollout import gateway
@@ -30,75 +32,9 @@ from flightdeck.lab.supervisor import Supervisor
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(300), pytest.mark.slow]
 RATE_PER_S = 60.0
-WORKERS = 16
 CANDIDATE_SCORE = 0.25  # the fault `constant` answers the artefact's base rate; the champion answers something else
+WARM_UP = 48  # answers, before anything is counted
 ROW = {"carrier": "UA", "flight": 1545, "origin": "EWR", "dest": "IAH", "sched_dep_utc": "2013-07-04T21:15:00Z"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """status 0: a transport error. upstream: "host:port" of the replica that answered, as the gateway says."""
-
-    at: float
-    seconds: float
-    status: int
-    score: float | None
-    upstream: str
-    said: str
-
-
-class Load:
-    """A constant rate of requests over kept connections, whatever the answers; every answer is kept."""
-
-    def __init__(self, port: int) -> None:
-        self.port, self.body = port, json.dumps({"rows": [ROW]}).encode()
-        self.answers: list[Answer] = []
-        self._end, self._lock, self._number = threading.Event(), threading.Lock(), 0
-        self._start = time.monotonic()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(WORKERS)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        self.more(3 * WORKERS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(15)
-
-    @property
-    def failed(self) -> list[Answer]:
-        return [answer for answer in list(self.answers) if answer.status != 200]
-
-    def more(self, count: int) -> list[Answer]:
-        """The next answers to requests that begin from now on, at least `count`."""
-        begin, deadline = time.monotonic(), time.monotonic() + 5 * count / RATE_PER_S + 10
-        while len(found := [answer for answer in list(self.answers) if answer.at >= begin]) < count:
-            assert time.monotonic() < deadline, f"{len(found)} of {count} answers came"
-            time.sleep(0.02)
-        return found
-
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        while True:
-            with self._lock:
-                number, self._number = self._number, self._number + 1
-            if self._end.wait(max(0.0, self._start + number / RATE_PER_S - time.monotonic())):
-                connection.close()
-                return
-            at = time.monotonic()
-            try:
-                connection.request("POST", "/v1/predict", self.body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                content = answer.read()
-                score = json.loads(content)["predictions"][0]["score"] if answer.status == 200 else None
-                upstream, said = answer.headers.get(UPSTREAM_HEADER, ""), content[:300].decode()
-                self.answers.append(Answer(at, time.monotonic() - at, answer.status, score, upstream, said))
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self.answers.append(Answer(at, time.monotonic() - at, 0, None, "", repr(error)))
 
 
 @dataclasses.dataclass
@@ -138,6 +74,15 @@ class Serving:
         return int(found["value"])
 
 
+@contextlib.contextmanager
+def users_of(serving: Serving) -> Iterator[Load]:
+    """An open load, with its connections made."""
+    body = json.dumps({"rows": [ROW]}).encode()
+    with Load(serving.stack.ports["gateway"], body, rate_per_s=RATE_PER_S) as users:
+        users.more(WARM_UP)
+        yield users
+
+
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     layout = StateLayout(tmp_path_factory.mktemp("gateway") / "state")
@@ -158,7 +103,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture
 def load(serving: Serving) -> Iterator[Load]:
     serving.route(candidate=False)
-    with Load(serving.stack.ports["gateway"]) as load:
+    with users_of(serving) as load:
         yield load
 
 
@@ -234,7 +179,7 @@ def test_the_gateway_counts_each_attempt_at_the_endpoint_that_answered_it(servin
     places = {f"127.0.0.1:{end.port}" for group in serving.names for end in serving.ready(group)}
     settled(serving.gateway, ())
     before = serving.gateway.attempts().by_endpoint()
-    with Load(serving.stack.ports["gateway"]) as counted:
+    with users_of(serving) as counted:
         counted.more(150)
     settled(serving.gateway, ())
     after = serving.gateway.attempts().by_endpoint()
@@ -265,7 +210,7 @@ def test_killing_all_candidates_under_half_of_the_users_fails_no_request(serving
     load.__exit__()
     serving.route(weight=50)
     before = settled(serving.gateway, pair)
-    with Load(serving.stack.ports["gateway"]) as users:
+    with users_of(serving) as users:
         users.more(60)
         serving.kill(serving.candidate)
         killed = time.monotonic()
