@@ -17,7 +17,7 @@ UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
 .PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults test check lint types imports format bench bench-data bench-features \
-	bench-training bench-serving judge-bench lock clean
+	bench-training bench-quality bench-serving judge-bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ bench-features: setup-dev ## Half a year of features and the point-in-time join.
 
 bench-training: setup-dev ## Training without search.
 	@$(BIN)/python benchmarks/bench_training.py
+
+bench-quality: setup-dev ## AUC and calibration of the shipped spec on July and October, against the reference.
+	@$(BIN)/python benchmarks/bench_quality.py
 
 bench-serving: setup-dev ## The predictor beside a hand-written service and the stock one.
 	@$(BIN)/python benchmarks/bench_serving.py

@@ -65,8 +65,10 @@ def apply(
         rollout = load_rollout(file, release=_release_kept(store, file))
         if not force:
             refuse_powerless(rollout, rate)
+        name, served = rollout.metadata.name, store.served()
+        if served not in {None, name}:
+            raise ValueError(f"{name}: the lab has one gateway, and the rollout {served} has it; nothing was changed")
         what = store.apply(rollout, _who())
-        name = rollout.metadata.name
         print(f"rollout {name} {what}: {rollout.spec.release.short} [{rollout.spec.release.id}]")
         _next(store, name)
 

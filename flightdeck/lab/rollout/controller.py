@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from flightdeck.contracts.artefact import ArtefactError, ModelManifest, verify_artefact
+from flightdeck.contracts.artefact import ModelManifest, verify_artefact
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.release import Release
@@ -124,7 +124,7 @@ class Rollout:
             collector = self.collector_of(spec, state)
             collector.begin_step(step)
             self.collect(collector, state)
-        except (redis.RedisError, ArtefactError) as error:
+        except (redis.RedisError, ValueError) as error:  # ArtefactError too; a margin that this model cannot have
             self.complain(f"no evidence for now: {error}")
         if self.collector is None:
             return None
@@ -229,10 +229,9 @@ def main() -> int:
     rollout: Rollout | None = None
     alive = layout.run / "rollouts.alive"
     while not end.wait(TICK_S):
-        names = store.names()
-        if names and rollout is None:
+        if rollout is None and (name := store.served()):
             records = connect(os.environ["FLIGHTDECK_STREAMS_REDIS"])
-            rollout = Rollout(names[0], store, layout, gateway, records)
+            rollout = Rollout(name, store, layout, gateway, records)
         if rollout is not None:
             rollout.tick(time.time())
             if rollout.status.state and rollout.status.state.champion:

@@ -109,6 +109,11 @@ class Store:
         """Of the rollouts that were applied, sorted."""
         return sorted(path.parent.name for path in self.root.glob(f"*/{WANTED}"))
 
+    def served(self) -> str | None:
+        """The rollout that has the lab's one gateway: the first that was applied."""
+        applied = {name: entries[0].at_s for name in self.names() if (entries := self.applied(name))}
+        return min(applied, key=lambda name: applied[name], default=None)
+
     # What people want
 
     def apply(self, rollout: ModelRollout, who: str, note: str = "") -> Applied:

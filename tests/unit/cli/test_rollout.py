@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from flightdeck.cli import rollout as cli
 from flightdeck.contracts.layout import STATE_ENV
 from flightdeck.contracts.release import ModelRef, Release
-from flightdeck.contracts.rollout import to_yaml
+from flightdeck.contracts.rollout import load_rollout, to_yaml
 from flightdeck.lab.rollout.store import Status, Store
 from services.rollout_operator.plan import OrderKind, Phase, State, Transition
 from services.rollout_operator.verdict import Judgement, MetricVerdict, Verdict
@@ -113,6 +113,24 @@ def test_a_file_that_breaks_the_schema_changes_nothing(store: Store, tmp_path: P
     assert store.wanted("late").spec.release == release(1)
 
 
+def test_a_second_rollout_is_refused_since_there_is_one_gateway(store: Store, tmp_path: Path):
+    apply(tmp_path, 1)
+    other = tmp_path / "delay.rollout.yaml"
+    other.write_text(spec(1).replace("{name: late}", "{name: delay}"))
+    refused = run("apply", str(other))
+    assert (refused.exit_code, store.names()) == (1, ["late"])
+    assert "the rollout late has it" in refused.output
+
+
+def test_a_release_by_image_keeps_model_plan_and_judge(store: Store, tmp_path: Path):
+    apply(tmp_path, 1)
+    before = store.wanted("late").spec
+    assert run("release", "late", "--image", "1a2b3c4d+fault-unit").exit_code == 0
+    after = store.wanted("late").spec
+    assert (after.release.image, after.release.model) == ("1a2b3c4d+fault-unit", before.release.model)
+    assert (after.plan, after.judge) == (before.plan, before.judge)
+
+
 @pytest.mark.parametrize(
     "command", ["status", "watch", "history", "promote", "abort", "pause", "resume", "undo", "retry"]
 )
@@ -184,7 +202,7 @@ def test_several_rollouts_get_a_line_each(store: Store, tmp_path: Path):
     told(store, Phase.CANARY, 1)
     path = tmp_path / "minutes.yaml"
     path.write_text(spec(1).replace("{name: late}", "{name: minutes}", 1))
-    run("apply", str(path))
+    store.apply(load_rollout(path), "test")  # as somebody may who writes files; the command refuses a second one
     lines = run("status").stdout.splitlines()
     assert "canary 10 %, step 2 of 2" in lines[1]
     assert "watching" in lines[1]
