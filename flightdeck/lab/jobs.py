@@ -88,7 +88,7 @@ def keep_frame(path: Path, frame: TrainingFrame) -> None:
 
 
 def shared_frame(path: Path, layout: StateLayout, feature_service: str, wait_s: float = 300) -> TrainingFrame | None:
-    """The frame that another job joins, under the name of this feature service; None when the features differ.
+    """The frame that another job joins, with the columns of this feature service; None when it lacks one of them.
 
     Raises:
         TimeoutError: the other job did not write it.
@@ -105,9 +105,11 @@ def shared_frame(path: Path, layout: StateLayout, feature_service: str, wait_s: 
             raise TimeoutError(f"the job beside this one did not write {facts_path} within {wait_s:.0f} s; see its log")
         time.sleep(0.1)
     facts = msgspec.json.decode(facts_path.read_bytes())
-    if facts["features"] != [feature.name for feature in features]:
+    wanted = {feature.name for feature in features}
+    if not wanted <= set(facts["features"]):
         return None
-    return TrainingFrame(pl.read_parquet(path), features, feature_service, facts["export_id"], facts["table_versions"])
+    frame = pl.read_parquet(path).drop(set(facts["features"]) - wanted)
+    return TrainingFrame(frame, features, feature_service, facts["export_id"], facts["table_versions"])
 
 
 def _prefixed(label: str, tell: Callable[[str], None]) -> Callable[[str], None]:
