@@ -35,8 +35,8 @@ class TrainRequest(msgspec.Struct, frozen=True):
     """Candidates of one spec, trained as of `until_utc` and judged against `champion`.
 
     Args:
-        frame: a file for the joined training frame. Models whose features are among those of the first share its join: the
-            request with `joins` makes it, the others wait for it.
+        frame: a file for the joined training frame. A model whose features are among those of another shares its join:
+            the request with `joins` makes it, the others wait for it.
         months: measure the honest candidate and the champion in each month of the frame.
     """
 
