@@ -20,31 +20,26 @@ from flightdeck.contracts.artefact import ModelManifest
 from flightdeck.contracts.model_spec import Task
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.rollout import Judge, Step
+from services.rollout_operator.matching import SURPLUS, Attempts, increments, matched_attempts, mean_by_request
 from services.rollout_operator.sequences import slot
 from services.rollout_operator.skew import Skew, Views
 
+__all__ = ["CANDIDATE", "CHAMPION", "Answer", "Attempts", "Collector", "Evidence", "Tally"]
+
 LONGEST_WAIT = 2_000  # answers, and pairs without an outcome, that wait; of more the oldest go
-SURPLUS = 50  # candidate's answers and attempts that wait for a partner under weight: a moment, not an hour
 REMEMBERED = 4_000  # request ids per role, to know a retry again
 YARDSTICK_ROWS = 200  # champion's answers before a median is taken from them
 TAIL_ROWS = 300  # the same for the 99th percentile
 BUCKETS_PER_E = 50  # latency buckets are 2 % wide
 
 
-class Attempts(msgspec.Struct, frozen=True):
-    """Attempts at one endpoint since its counter began: cumulative, each counted when it ends."""
-
-    total: int
-    failed: int
-
-
 class Tally(msgspec.Struct):
-    """Plain counts of one step, for sentences and minimums. Answers are without warm-up and retries."""
+    """Plain counts of one step, for sentences and minimums, without warm-up and retries; by request, not by row."""
 
     pairs: int = 0
     answers: int = 0  # of the candidate
     attempts: dict[str, list[int]] = msgspec.field(default_factory=dict)  # role -> [all, failed] at the gateway
-    degraded: dict[str, int] = msgspec.field(default_factory=dict)  # role -> answers
+    degraded: dict[str, int] = msgspec.field(default_factory=dict)  # role -> rows
 
 
 class Evidence(msgspec.Struct):
@@ -74,6 +69,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     latency_us: int
     features: list[float | None]
     read_at_s: dict[str, float]  # event time of each stored view's values
+
+
+Pairs = dict[str, tuple[Answer, Answer]]  # "request id/row", under weight the candidate's -> champion's, candidate's
 
 
 class _Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -148,11 +146,11 @@ class Collector:
         """One batch of the log, both roles of the same moment."""
         tally = self._tally
         ours, theirs = self._answers(CHAMPION, champion), self._answers(CANDIDATE, candidate)
-        tally.answers += len(theirs)
+        tally.answers += len({_request(key) for key in theirs})
         for role, answers in ((CHAMPION, ours), (CANDIDATE, theirs)):
             tally.degraded[role] = tally.degraded.get(role, 0) + sum(item.degraded for item in answers.values())
         pairs = self._joined(ours, theirs) if self._shadows else self._matched(ours, theirs)
-        tally.pairs += len(pairs)
+        tally.pairs += len({_request(key) for key in pairs})
         self._compare(pairs)
         self._learn(ours.values())
 
@@ -166,13 +164,14 @@ class Collector:
                 continue  # a retry of the gateway, or a batch that was written twice
             seen[key] = None
             count = state.warm[record.replica] = state.warm.get(record.replica, 0) + 1
-            if count <= self.judge.warmup or not np.isfinite(record.score):
+            if count <= self.judge.warmup:
                 continue
+            usable = bool(np.isfinite(record.score))
             found[key] = Answer(
                 record.entity_id,
-                record.score,
+                record.score if usable else np.inf,  # far from any score: what is no answer must not go unseen
                 record.decision,
-                any(not reason.startswith("horizon") for reason in record.degraded),
+                not usable or any(not reason.startswith("horizon") for reason in record.degraded),
                 record.latency_us if record.row == 0 else 0,
                 record.features if self._shadows else [],
                 self._views.read_at_s(record) if self._shadows else {},
@@ -180,38 +179,45 @@ class Collector:
         _forget(seen, REMEMBERED)
         return found
 
-    def _joined(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> list[tuple[Answer, Answer]]:
+    def _joined(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> Pairs:
         """Both answers to one request, whichever came first."""
         waiting = self._state.waiting
         champions, candidates = waiting.setdefault(CHAMPION, {}), waiting.setdefault(CANDIDATE, {})
         champions |= ours
         candidates |= theirs
         both = [key for key in candidates if key in champions]
-        pairs = [(champions.pop(key), candidates.pop(key)) for key in both]
+        pairs = {key: (champions.pop(key), candidates.pop(key)) for key in both}
         for part in (champions, candidates):
             self._state.evidence.dropped += _forget(part, LONGEST_WAIT)
         return pairs
 
-    def _matched(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> list[tuple[Answer, Answer]]:
-        """Each answer of the candidate with one of the champion's of this batch; those left over wait for the next."""
+    def _matched(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> Pairs:
+        """Each answer of the candidate with one of the champion's of this batch; those left over wait for the next.
+
+        Who is matched, waits or is dropped is drawn: the order in a batch tells replicas apart, and under much weight
+        the last replica of each batch would never be looked at.
+        """
         left = self._state.waiting.setdefault(CANDIDATE, {})
         left |= theirs
-        pool = list(ours.values())
-        drawn = self._generator().permutation(len(pool))
-        chosen = list(left)[: len(pool)]
-        pairs = [(pool[at], left.pop(key)) for at, key in zip(drawn, chosen, strict=False)]
-        self._state.evidence.dropped += _forget(left, SURPLUS)
+        pool, keys, generator = list(ours.values()), list(left), self._generator()
+        drawn = generator.permutation(len(pool))
+        order = [keys[at] for at in generator.permutation(len(keys))]
+        pairs = {key: (pool[at], left.pop(key)) for at, key in zip(drawn, order, strict=False)}
+        for key in order[len(pool) + SURPLUS :]:
+            del left[key]
+            self._state.evidence.dropped += 1
         return pairs
 
-    def _compare(self, pairs: Sequence[tuple[Answer, Answer]]) -> None:
+    def _compare(self, found: Pairs) -> None:
         """The differences of each pair, for every metric that has a margin."""
-        if not pairs:
+        if not found:
             return
+        pairs, requests = list(found.values()), [_request(key) for key in found]
         margins, state = self.judge.margins, self._state
         low, high = self.judge.score_range
         scores = np.clip([[one.score, other.score] for one, other in pairs], low, high)
         if margins.degraded_rate is not None:
-            self._add("degradedRate", [float(other.degraded) - one.degraded for one, other in pairs])
+            self._add("degradedRate", [float(other.degraded) - one.degraded for one, other in pairs], requests)
         for name, ratio in (("p50", margins.latency_p50_ratio), ("p99", margins.latency_p99_ratio)):
             if ratio is not None and name in state.latency_of:
                 yard_us = state.latency_of[name]
@@ -224,10 +230,10 @@ class Collector:
                     ],
                 )
         if margins.score_shift is not None:
-            self._add("scoreShift/mean", (scores[:, 1] - scores[:, 0]) / (high - low))
+            self._add("scoreShift/mean", (scores[:, 1] - scores[:, 0]) / (high - low), requests)
             if state.middle is not None:
                 apart = np.abs(scores - state.middle)
-                self._add("scoreShift/spread", (apart[:, 1] - apart[:, 0]) / (high - low))
+                self._add("scoreShift/spread", (apart[:, 1] - apart[:, 0]) / (high - low), requests)
         if margins.label_loss is not None:
             state.pending += [
                 _Pending(one.entity_id, float(ours), other.entity_id, float(theirs), state.step)
@@ -237,12 +243,12 @@ class Collector:
             self._settle()
         if self._shadows:
             if margins.score_delta is not None:
-                self._add("scoreDelta", np.abs(scores[:, 1] - scores[:, 0]) / (high - low))
+                self._add("scoreDelta", np.abs(scores[:, 1] - scores[:, 0]) / (high - low), requests)
             if margins.label_flips is not None:
-                self._add("labelFlips", [float(one.decision != other.decision) for one, other in pairs])
+                self._add("labelFlips", [float(one.decision != other.decision) for one, other in pairs], requests)
             if margins.feature_skew is not None:
                 skew = state.evidence.skew
-                self._add("featureSkew", [self._views.compare(one, other, skew) for one, other in pairs])
+                self._add("featureSkew", [self._views.compare(one, other, skew) for one, other in pairs], requests)
 
     def _learn(self, answers: Any) -> None:
         """The champion's own yardsticks, from answers that were already compared."""
@@ -280,42 +286,19 @@ class Collector:
         An endpoint of the champion that is new gives a baseline only; one of the candidate counts from 0. A counter
         that fell began anew. An endpoint that is missing from a scrape is no zero.
         """
-        ours, theirs = self._increments(CHAMPION, champion), self._increments(CANDIDATE, candidate)
+        state = self._state
+        ours = increments(CHAMPION, state.counters, champion, from_zero=False)
+        theirs = increments(CANDIDATE, state.counters, candidate, from_zero=True)
         for role, (total, failed) in ((CHAMPION, ours), (CANDIDATE, theirs)):
             counts = self._tally.attempts.setdefault(role, [0, 0])
             counts[0], counts[1] = counts[0] + total, counts[1] + failed
         if self.judge.margins.error_rate is None:
             return
-        state = self._state
-        pool, pool_failed = state.unmatched[0] + theirs[0], state.unmatched[1] + theirs[1]
-        count = min(pool, ours[0])
-        generator = self._generator()
-        failed = int(generator.hypergeometric(pool_failed, pool - pool_failed, count))
-        left, left_failed = pool - count, pool_failed - failed
-        kept = min(left, SURPLUS)  # above a weight of 50 % there are more than the champion can match
-        state.unmatched = [kept, int(generator.hypergeometric(left_failed, left - left_failed, kept))]
-        state.evidence.dropped += left - kept
-        if not count:
-            return
-        other = int(generator.hypergeometric(ours[1], ours[0] - ours[1], count))
-        both = int(generator.hypergeometric(other, count - other, failed)) if failed else 0
-        part = "shadow" if self._shadows else "canary"
-        self._count(f"errorRate/{part}", {1.0: failed - both, -1.0: other - both, 0.0: count - failed - other + both})
-
-    def _increments(self, role: str, counters: Mapping[str, Attempts]) -> tuple[int, int]:
-        total = failed = 0
-        for endpoint, now in counters.items():
-            name = f"{role} {endpoint}"
-            before = self._state.counters.get(name)
-            self._state.counters[name] = [now.total, now.failed]
-            if before is None:
-                if role == CHAMPION:
-                    continue
-                before = [0, 0]
-            if now.total < before[0] or now.failed < before[1]:
-                before = [0, 0]
-            total, failed = total + now.total - before[0], failed + now.failed - before[1]
-        return total, failed
+        pool = (state.unmatched[0] + theirs[0], state.unmatched[1] + theirs[1])
+        differences, state.unmatched = matched_attempts(ours, pool, self._generator())
+        state.evidence.dropped += pool[0] - sum(differences.values()) - state.unmatched[0]
+        if differences:
+            self._count(f"errorRate/{'shadow' if self._shadows else 'canary'}", differences)
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -323,7 +306,7 @@ class Collector:
         """entity_id -> what really happened, as it became known."""
         if self.judge.margins.label_loss is None:
             return
-        self._state.labels |= outcomes
+        self._state.labels |= {name: label for name, label in outcomes.items() if np.isfinite(label)}
         self._settle()
         _forget(self._state.labels, LONGEST_WAIT)
 
@@ -341,7 +324,7 @@ class Collector:
                 loss - self._loss(it.champion_score, labels[it.champion_entity])
             )  # fmt: skip
         for step, differences in by_step.items():
-            self._add("labelLoss", differences, step)
+            self._add("labelLoss", differences, step=step)
         if len(state.pending) > LONGEST_WAIT:
             state.evidence.dropped += len(state.pending) - LONGEST_WAIT
             state.pending = state.pending[-LONGEST_WAIT:]
@@ -349,7 +332,7 @@ class Collector:
     def _loss(self, score: float, label: float) -> float:
         """Squared error of a probability (Brier, 1950), else absolute error as a share of the score range; 0 to 1."""
         if self.task is Task.CLASSIFICATION:
-            return (score - label) ** 2
+            return float(min(1.0, (score - label) ** 2))
         low, high = self.judge.score_range
         return min(1.0, abs(score - min(max(label, low), high)) / (high - low))
 
@@ -368,10 +351,15 @@ class Collector:
         self._state.draws += 1
         return np.random.default_rng([self.seed, self._state.draws])
 
-    def _add(self, component: str, differences: Any, step: int | None = None) -> None:
+    def _add(
+        self, component: str, differences: Any, requests: list[str] | None = None, *, step: int | None = None
+    ) -> None:
+        """Count the differences, one per request where `requests` says whose each is."""
         values = np.asarray(differences, dtype=np.float64)
         if not values.size:
             return
+        if requests:
+            values = mean_by_request(values, requests)
         exact = bool(np.all(values == np.rint(values)))
         draws = np.zeros(values.shape) if exact else self._generator().random(values.shape)
         slots, counts = np.unique(slot(values, draws), return_counts=True)
@@ -389,6 +377,11 @@ class Collector:
     def _histogram(self, component: str, step: int | None) -> dict[int, int]:
         by_step = self._state.evidence.series.setdefault(component, {})
         return by_step.setdefault(self._state.step if step is None else step, {})
+
+
+def _request(key: str) -> str:
+    """Of a row's key."""
+    return key.rpartition("/")[0]
 
 
 def _forget(items: dict[str, Any], most: int) -> int:

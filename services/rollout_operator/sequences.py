@@ -27,7 +27,7 @@ SLOTS = 2 * STEPS + 1  # of a histogram over [-1, 1]
 _SHORT_OF_ALL = 1 - 2.0**-10  # a gambler who stakes all is ruined by one loss and could never come back
 BETS: Array = np.array([_SHORT_OF_ALL, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32])  # shares of the largest bet allowed
 _LOG_WEIGHTS: Array = np.log(2.0 ** -np.arange(6) / np.sum(2.0 ** -np.arange(6)))  # start capital: half on the boldest
-_HALVINGS = 26  # of [lo, 1]: a bound is exact to 3e-8
+_PARTS, _ROUNDS = 8, 8  # a bound is sought in eighths of eighths ...: exact to 2 / 8 ** 8, about 1e-7
 
 
 def slot(differences: Numbers, draws: Numbers) -> npt.NDArray[np.int64]:
@@ -102,11 +102,11 @@ def surely_below(counts: Numbers, levels: Numbers, mean: Numbers, beta: float) -
 def lower_bound(counts: Numbers, levels: Numbers, lo: float, alpha: float) -> Array:
     """The largest mean that `surely_above` still refuses; `lo` when there is none. Counts as there; shape (...)."""
     counts = np.asarray(counts, dtype=np.float64)
-    low, high = np.full(counts.shape[:-2], lo), np.ones(counts.shape[:-2])
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        above = surely_above(counts, levels, middle, lo, alpha)
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    low, width = np.full(counts.shape[:-2], lo), 1 - lo
+    for _ in range(_ROUNDS):
+        width /= _PARTS
+        means = low[..., None] + width * np.arange(1, _PARTS)  # the capital falls along them
+        low = low + width * surely_above(counts[..., None, :, :], levels, means, lo, alpha).sum(axis=-1)
     return low
 
 

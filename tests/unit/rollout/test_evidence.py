@@ -196,10 +196,60 @@ def test_a_regression_has_no_label_flips_and_says_so():
         Collector(settings(label_flips=0.1), PLAN, manifest(), manifest(Task.REGRESSION), seed=1)
 
 
-def test_a_score_that_is_no_number_never_counts():
-    made = collector(settings(score_delta=0.1))
-    made.predictions(records(5), records(5, "candidate", score=float("nan")))
-    assert counts(made, "scoreDelta") == {}
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_no_number_is_a_bad_answer_and_not_a_missing_one(score: float):
+    made = collector(settings(score_delta=0.1, degraded_rate=0.05))
+    every_fifth = records(200, "candidate", score=lambda number: score if number % 5 == 0 else 0.2)
+    made.predictions(records(200), every_fifth)
+    assert counts(made, "degradedRate") == {0.0: 160, 1.0: 40}
+    assert counts(made, "scoreDelta") == {0.0: 160, 0.8: 40}
+    assert judge(made.judge, PLAN, 0, made.evidence()).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("label", [float("nan"), float("inf")])
+def test_an_outcome_that_is_no_number_is_none(label: float):
+    made = collector(settings(label_loss=0.05))
+    made.predictions(records(2), records(2, "candidate"))
+    made.outcomes({"e0": label, "e1": 1.0})
+    assert counts(made, "labelLoss") == {0.0: 1}
+
+
+def test_an_outcome_beyond_all_scores_counts_as_the_largest_loss():
+    made = collector(settings(label_loss=0.05))
+    made.predictions(records(1, score=1.0), records(1, "candidate", score=0.0))
+    made.outcomes({"e0": 5.0})
+    assert counts(made, "labelLoss") == {0.0: 1}
+
+
+def test_many_rows_of_one_request_are_one_observation():
+    made = collector(settings(label_flips=0.02))
+    rows = {"row": lambda number: number, "request_id": "r"}
+    flips = {"decision": lambda number: "positive" if number < 20 else "negative"}
+    made.predictions(records(50, **rows), records(50, "candidate", **rows, **flips))
+    assert counts(made, "labelFlips") == {0.4: 1}
+    assert (made.evidence().tallies[0].pairs, made.evidence().tallies[0].answers) == (1, 1)
+
+
+def test_requests_of_many_rows_do_not_pass_a_candidate_by_their_rows():
+    made = collector(settings(label_flips=0.02))
+    for request in range(20):  # one request in twenty may well be wrong in each row: nothing is known yet
+        rows = {"row": lambda number: number, "request_id": f"r{request}"}
+        made.predictions(records(50, **rows), records(50, "candidate", **rows))
+    assert judge(made.judge, PLAN, 0, made.evidence()).verdict is Verdict.WATCHING
+
+
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_under_much_weight_no_replica_hides_behind_its_place_in_the_batch(position: str):
+    made = collector(settings(degraded_rate=0.05))
+    made.begin_step(2)
+    for tick in range(100):
+        first = 100_000 + 100 * tick
+        well = records(27, "candidate", first=first)
+        bad = records(9, "candidate", first=first + 50, replica="candidate-2", degraded=["weather: stale"])
+        made.predictions(records(4, first=100 * tick), bad + well if position == "first" else well + bad)
+    found = counts(made, "degradedRate")
+    assert sum(found.values()) == 400
+    assert 70 <= found[1.0] <= 130  # a quarter of them; by place it was none
 
 
 def feed(made: Collector, tick: int) -> None:
