@@ -229,7 +229,9 @@ def undo(
     ] = None,
     note: Note = "",
 ) -> None:
-    """Want the release before again. It goes through the plan like any candidate; what runs is aborted.
+    """Want the release before again. It goes through the plan like any candidate.
+
+    While a rollout runs, that is the champion's, and the candidate is aborted; with --to another one it waits its turn.
 
     Example: flightdeck rollout undo late --note "passengers complain"
     """

@@ -35,13 +35,13 @@ def duration_s(value: Any) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """The shortest such text, to a tenth of a second: 5400 is `1h30m`."""
-    tenths = round(seconds * 10)
-    hours, rest = divmod(tenths, 36_000)
-    minutes, rest = divmod(rest, 600)
+    """The shortest such text, to a millisecond below ten seconds and a tenth above: 5400 is `1h30m`."""
+    thousandths = round(seconds * 1000) if seconds < 10 else round(seconds * 10) * 100
+    hours, rest = divmod(thousandths, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
     parts = [f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m")) if count]
     if rest or not parts:
-        parts.append(f"{rest / 10:g}s")
+        parts.append(f"{rest / 1000:g}s")
     return "".join(parts)
 
 

@@ -130,8 +130,20 @@ def _serves(store: Store, release: Release) -> bool:
 
 def _tell(stack: Stack, shown: Shown, path: Path) -> None:
     shown.at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    shown.release = _serving(stack.layout) or shown.release
     shown.processes = [dataclasses.asdict(status) for status in stack.supervisor.status()]
     write_atomically(path, shown)
+
+
+def _serving(layout: StateLayout) -> str:
+    """The champion in words, with the candidate when there is one; empty before the first."""
+    store = Store(layout.rollouts)
+    name = store.served()
+    status = store.read_status(name) if name else None
+    state = status.state if status else None
+    if state is None or state.champion is None:
+        return ""
+    return state.champion.short + (f"; {state.phase}: {state.candidate.short}" if state.candidate else "")
 
 
 def _say(sentence: str) -> None:

@@ -36,7 +36,11 @@ def write_rollout_report(layout: StateLayout, name: str, *, candidate: str | Non
 
 def rollout_of(history: list[Transition], candidate: str | None) -> list[Transition]:
     """The entries of the newest rollout of this candidate (of any, when None), from its beginning to its end."""
-    begins = [index for index, item in enumerate(history) if item.target == "pending" and item.source != "pending"]
+    begins = [
+        index
+        for index, item in enumerate(history)
+        if item.target == "pending" and item.source in (None, "done", "aborted")
+    ]
     for first, behind in reversed(list(zip(begins, [*begins[1:], len(history)], strict=True))):
         if candidate in (None, history[first].candidate):
             return history[first:behind]

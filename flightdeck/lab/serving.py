@@ -24,6 +24,7 @@ from services.rollout_operator.plan import Phase
 DEGRADED_LIMIT = 0.1  # about 2 % are planes and routes without history; a busy machine makes features old besides
 LIVE_AUC = 0.7  # July as a whole reaches 0.76; single days lie between 0.6 and 0.8, and few days may be replayed
 SERVE_S = 150.0
+FRESH_S = 5.0  # a status that is older is of a controller that is gone
 WHO = "flightdeck lab"
 
 
@@ -204,6 +205,7 @@ def serves(status: Status | None, release: Release) -> bool:
     return (
         status is not None and state is not None and state.champion is not None and state.champion.id == release.id
         and state.phase in (Phase.DONE, Phase.ABORTED) and status.champion_ready >= status.replicas
+        and time.time() - status.updated_at_s < FRESH_S
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ LONGEST_WAIT = 2_000  # answers, and pairs without an outcome, that wait; of mor
 REMEMBERED = 4_000  # request ids per role, to know a retry again
 YARDSTICK_ROWS = 200  # champion's answers before a median is taken from them
 TAIL_ROWS = 300  # the same for the 99th percentile
+RENEWED_ROWS = 500  # champion's answers after which both latencies are taken anew
 BUCKETS_PER_E = 50  # latency buckets are 2 % wide
 
 
@@ -48,7 +49,7 @@ class Evidence(msgspec.Struct):
     Args:
         series: component (a metric, or `metric/part`) -> step -> histogram slot -> differences.
         tallies: step -> plain counts. skew: per feature, from the shadow.
-        yardsticks: the champion's latency in microseconds at "p50" and "p99" in the newest step.
+        yardsticks: the champion's latency in microseconds at "p50" and "p99", of its newest answers.
         dropped: answers and pairs that waited too long for their other half.
     """
 
@@ -95,8 +96,8 @@ class _State(msgspec.Struct):
     labels: dict[str, float] = msgspec.field(default_factory=dict)
     first_scores: list[float] = msgspec.field(default_factory=list)
     middle: float | None = None  # their median, then frozen
-    latencies: dict[int, int] = msgspec.field(default_factory=dict)  # bucket -> champion's answers
-    latency_of: dict[str, float] = msgspec.field(default_factory=dict)  # yardsticks frozen for this step
+    latencies: dict[int, int] = msgspec.field(default_factory=dict)  # bucket -> champion's newest answers
+    latency_of: dict[str, float] = msgspec.field(default_factory=dict)  # yardsticks in force
     counters: dict[str, list[int]] = msgspec.field(default_factory=dict)  # "role endpoint" -> [total, failed]
     unmatched: list[int] = msgspec.field(default_factory=lambda: [0, 0])  # candidate's attempts without a partner
 
@@ -126,11 +127,10 @@ class Collector:
         """Evidence from now on belongs to this step; safe to repeat."""
         state = self._state
         if index != state.step:
-            state.step, state.latency_of, state.unmatched = index, {}, [0, 0]
+            state.step, state.unmatched = index, [0, 0]
             for role in (CHAMPION, CANDIDATE):
                 state.waiting[role] = {}
         state.evidence.tallies.setdefault(index, Tally())
-        self._take_yardsticks()
 
     def evidence(self) -> Evidence:
         """What was counted so far."""
@@ -157,11 +157,12 @@ class Collector:
     def _answers(self, role: str, records: Sequence[PredictionRecord]) -> dict[str, Answer]:
         state = self._state
         seen = state.seen.setdefault(role, {})
+        copied = state.seen.get(CHAMPION, {}) if role == CANDIDATE and not self._shadows else {}
         found: dict[str, Answer] = {}
         for record in records:
             key = f"{record.request_id}/{record.row}"
-            if key in seen:
-                continue  # a retry of the gateway, or a batch that was written twice
+            if key in seen or key in copied:
+                continue  # a retry of the gateway, a batch that was written twice, a copy from before the users came
             seen[key] = None
             count = state.warm[record.replica] = state.warm.get(record.replica, 0) + 1
             if count <= self.judge.warmup:
@@ -248,7 +249,9 @@ class Collector:
                 self._add("labelFlips", [float(one.decision != other.decision) for one, other in pairs], requests)
             if margins.feature_skew is not None:
                 skew = state.evidence.skew
-                self._add("featureSkew", [self._views.compare(one, other, skew) for one, other in pairs], requests)
+                compared = [self._views.compare(one, other, skew) for one, other in pairs]
+                known = [(value, key) for value, key in zip(compared, requests, strict=True) if value is not None]
+                self._add("featureSkew", [value for value, _ in known], [key for _, key in known])
 
     def _learn(self, answers: Any) -> None:
         """The champion's own yardsticks, from answers that were already compared."""
@@ -264,11 +267,16 @@ class Collector:
         self._take_yardsticks()
 
     def _take_yardsticks(self) -> None:
-        """Once per step, as soon as there are enough answers before."""
+        """From the champion's newest answers, as soon as there are enough; then anew from each `RENEWED_ROWS`.
+
+        The margin of a latency metric is 0 whatever the yardstick, as long as that comes from earlier answers. It
+        follows the champion, so that a load that rises or falls does not turn a p99 into another quantile.
+        """
         state = self._state
         total = sum(state.latencies.values())
+        full = total >= RENEWED_ROWS
         for name, share, rows in (("p50", 0.5, YARDSTICK_ROWS), ("p99", 0.99, TAIL_ROWS)):
-            if name in state.latency_of or total < rows:
+            if not full and (name in state.latency_of or total < rows):
                 continue
             so_far = 0
             for bucket in sorted(state.latencies):
@@ -276,6 +284,8 @@ class Collector:
                 if so_far >= share * total:
                     state.latency_of[name] = float(np.exp((bucket + 1) / BUCKETS_PER_E))
                     break
+        if full:
+            state.latencies = {}
         state.evidence.yardsticks = dict(state.latency_of)
 
     # -- attempts -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from flightdeck.contracts.rollout import OnLimit, RolloutSpec, Step
 from services.rollout_operator import judge, sequences
-from services.rollout_operator.evidence import BUCKETS_PER_E, TAIL_ROWS, YARDSTICK_ROWS
+from services.rollout_operator.evidence import BUCKETS_PER_E, RENEWED_ROWS, TAIL_ROWS, YARDSTICK_ROWS
 from services.rollout_operator.traffic import Batch, Behaviour, Candidate, Ints, Load, Mask, World
 
 Counts = npt.NDArray[np.float64]
@@ -219,7 +219,6 @@ class Judging:
 
     def count(self, batch: Batch, active: Ints, step: Ints) -> None:
         """Add the tick's differences to the histograms of each rollout's step."""
-        self.yard.begin(active, step)
         warm = [self._warm(role, batch, active) for role in (0, 1)]
         matched = warm[0] & warm[1]
         pairs = matched & batch.shadow[:, None]
@@ -308,17 +307,8 @@ class Yardsticks:
         self.scores = np.full((rollouts, YARDSTICK_ROWS), np.nan)
         self.have = np.zeros(rollouts, dtype=np.int64)
         self.middle = np.full(rollouts, np.nan)
-        self.step = np.zeros(rollouts, dtype=np.int64)
         self.latencies = np.zeros((rollouts, _BUCKETS), dtype=np.int64)
         self.latency_us = {name: np.full(rollouts, np.nan) for name in QUANTILES}
-
-    def begin(self, active: Ints, step: Ints) -> None:
-        """In a new step, latency yardsticks are taken again from all answers so far."""
-        new = active[self.step[active] != step]
-        self.step[active] = step
-        for limits in self.latency_us.values():
-            limits[new] = np.nan
-        self._take(new)
 
     def learn(self, batch: Batch, answers: Mask, active: Ints) -> None:
         """From the champion's answers of a tick."""
@@ -337,13 +327,14 @@ class Yardsticks:
         self._take(active)
 
     def _take(self, active: Ints) -> None:
+        total = self.latencies[active].sum(axis=1)
+        full = total >= RENEWED_ROWS
         for name, (share, rows) in QUANTILES.items():
-            missing = active[np.isnan(self.latency_us[name][active])]
-            so_far = np.cumsum(self.latencies[missing], axis=1)
-            total = so_far[:, -1:]
-            at = np.argmax(so_far >= share * total, axis=1)
-            known = np.where(total[:, 0] < rows, np.nan, np.exp((at + 1) / BUCKETS_PER_E))
-            self.latency_us[name][missing] = known
+            due = full | (np.isnan(self.latency_us[name][active]) & (total >= rows))
+            so_far = np.cumsum(self.latencies[active[due]], axis=1)
+            at = np.argmax(so_far >= share * total[due][:, None], axis=1)
+            self.latency_us[name][active[due]] = np.exp((at + 1) / BUCKETS_PER_E)
+        self.latencies[active[full]] = 0
 
 
 def _signs(known: Mask, candidate: Mask, champion: Mask) -> Counts:

@@ -77,12 +77,13 @@ class Views:
         asked_s = record.asked_at_us / 1e6
         return {view: asked_s - age_s for view, age_s in record.ages_s.items() if age_s is not None}
 
-    def compare(self, champion: Answer, candidate: Answer, skew: dict[str, Skew]) -> float:
-        """1 when some shared feature has two values at one event time, else 0; counts each feature in `skew`.
+    def compare(self, champion: Answer, candidate: Answer, skew: dict[str, Skew]) -> float | None:
+        """1 when some shared feature has two values at one event time, else 0; None when none could be compared.
 
-        Where both have their own model's default, neither knew the value: a difference of training medians is no skew.
+        Counts each feature in `skew`. Where both have their own model's default, neither knew the value: a difference
+        of training medians is no skew.
         """
-        differs = 0.0
+        differs: float | None = None
         for shared in self._shared:
             if shared.view != ON_DEMAND:
                 one, other = champion.read_at_s.get(shared.view), candidate.read_at_s.get(shared.view)
@@ -93,6 +94,7 @@ class Views:
             a, b = champion.features[shared.ours], candidate.features[shared.theirs]
             found = skew.setdefault(shared.name, Skew())
             found.compared += 1
+            differs = differs or 0.0
             if _equal(a, b) or (_equal(a, shared.our_default) and _equal(b, shared.their_default)):
                 continue
             differs = 1.0

@@ -14,7 +14,7 @@ import time
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
 from flightdeck.contracts.release import ModelRef
 
-REPEAT_S = 15.0
+REPEAT_S, LONGEST_REPEAT_S = 15.0, 600.0  # twice as long after each refusal
 _QUIETLY = 15  # added to the niceness: nobody waits for it
 
 
@@ -26,7 +26,7 @@ class AliasCopy:
         self._set: ModelRef | None = None
         self._wanted: ModelRef | None = None
         self._running: subprocess.Popen[bytes] | None = None
-        self._next_s = 0.0
+        self._next_s, self._pause_s = 0.0, REPEAT_S
 
     def keep(self, champion: ModelRef) -> None:
         """Call at every tick; returns at once."""
@@ -36,9 +36,10 @@ class AliasCopy:
                 return
             self._running = None
             if code == 0:
-                self._set = self._wanted
+                self._set, self._pause_s = self._wanted, REPEAT_S
             else:
-                self._next_s = time.monotonic() + REPEAT_S
+                self._next_s = time.monotonic() + self._pause_s
+                self._pause_s = min(2 * self._pause_s, LONGEST_REPEAT_S)
         if champion == self._set or time.monotonic() < self._next_s:
             return
         self._wanted = champion

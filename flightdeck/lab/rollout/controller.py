@@ -21,7 +21,7 @@ from flightdeck.contracts.artefact import ModelManifest, verify_artefact
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout, to_yaml
+from flightdeck.contracts.rollout import InvalidRollout, RolloutSpec, parse_rollout, to_yaml
 from flightdeck.lab.rollout import replicas
 from flightdeck.lab.rollout.alias import AliasCopy
 from flightdeck.lab.rollout.gateway import Gateway, GatewayUnavailable
@@ -30,7 +30,7 @@ from flightdeck.lab.rollout.store import Look, Status, Store
 from services.rollout_operator import plan
 from services.rollout_operator.evidence import Collector
 from services.rollout_operator.judge import judge
-from services.rollout_operator.plan import Observed, Phase, State, Wanted
+from services.rollout_operator.plan import Observed, Order, Phase, State, Wanted
 from services.rollout_operator.verdict import Judgement
 
 logger = logging.getLogger("flightdeck.rollout")
@@ -60,7 +60,7 @@ class Rollout:
         state = self.status.state
         observed = self.observe(state)
         judgement = self.judgement(spec, state, now_s)
-        orders = self.store.orders_after(self.name, self.status.orders_done)
+        orders = self.orders()
         decided, transitions = plan.advance(spec, state, observed, judgement, [order for _, order in orders], now_s)
         if transitions:
             self.store.record(self.name, transitions)
@@ -79,17 +79,31 @@ class Rollout:
         """What is wanted; while a rollout runs, its plan and judge are those with which it began."""
         try:
             wanted = self.store.wanted(self.name)
-        except (InvalidRollout, OSError) as error:  # a file edited by hand: what runs goes on
+        except (ValueError, OSError) as error:  # edited by hand or gone: what runs goes on
             self.complain(f"the wanted state cannot be read, going on with the last one: {error}")
-            return parse_rollout(self.status.rollout).spec if self.status.rollout else None
+            return self.begun()
         state = self.status.state
-        if state is None or state.candidate is None or not self.status.rollout:
+        begun = self.begun()
+        if state is None or state.candidate is None or begun is None:
             self.status.rollout = to_yaml(wanted)
             return wanted.spec
-        begun: ModelRollout = parse_rollout(self.status.rollout)
-        return begun.spec.model_copy(
-            update={"release": wanted.spec.release, "on_new_release": wanted.spec.on_new_release}
-        )
+        return begun.model_copy(update={"release": wanted.spec.release, "on_new_release": wanted.spec.on_new_release})
+
+    def begun(self) -> RolloutSpec | None:
+        """The spec in force; None when there is none, or another version wrote it."""
+        try:
+            return parse_rollout(self.status.rollout).spec if self.status.rollout else None
+        except InvalidRollout as error:
+            self.complain(f"the spec in force cannot be read, taking the wanted one: {error}")
+            return None
+
+    def orders(self) -> list[tuple[int, Order]]:
+        """New ones; none while the files are away."""
+        try:
+            return self.store.orders_after(self.name, self.status.orders_done)
+        except OSError as error:
+            self.complain(f"orders cannot be read: {error}")
+            return []
 
     def observe(self, state: State | None) -> Observed:
         """Replicas and gateway as they are now."""
@@ -124,11 +138,16 @@ class Rollout:
             collector = self.collector_of(spec, state)
             collector.begin_step(step)
             self.collect(collector, state)
-        except (redis.RedisError, ValueError) as error:  # ArtefactError too; a margin that this model cannot have
+            if self.collector is not None:
+                self.store.save_evidence(self.name, self.of_rollout, self.records.cursors, self.collector.dump())
+        except (
+            redis.RedisError,
+            OSError,
+            ValueError,
+        ) as error:  # of ValueError: an artefact, a margin for another task
             self.complain(f"no evidence for now: {error}")
         if self.collector is None:
             return None
-        self.store.save_evidence(self.name, self.of_rollout, self.records.cursors, self.collector.dump())
         found = judge(spec.judge, spec.plan, step, self.collector.evidence())
         if now_s - self.looked_s >= LOOK_S:
             self.looked_s = now_s
@@ -139,6 +158,7 @@ class Rollout:
         """The collector of this rollout: in memory, else from its file, else a new one that begins now."""
         if self.collector is not None and self.of_rollout == state.started_s:
             return self.collector
+        self.collector = None  # should what follows fail, the last rollout's evidence must not stand in for this one's
         assert state.champion and state.candidate
         champion, candidate = self.manifest(state.champion), self.manifest(state.candidate)
         kept = self.store.load_evidence(self.name)
@@ -158,18 +178,19 @@ class Rollout:
         return verify_artefact(self.layout.artefacts / release.model.sha256, release.model.sha256)
 
     def collect(self, collector: Collector, state: State) -> None:
-        """Everything that came since the last tick."""
+        """Everything that came since the last tick. The gateway first: it sees errors while the log is away."""
         assert state.champion and state.candidate
-        roles: dict[str, list[PredictionRecord]] = {state.champion.id: [], state.candidate.id: []}
-        for record in self.records.predictions():
-            if (part := roles.get(replicas.release_id(record.replica))) is not None:
-                part.append(record)
-        collector.predictions(roles[state.champion.id], roles[state.candidate.id])
         try:
             counted = self.gateway.attempts()
-            collector.attempts(counted.of(state.champion.id), counted.of(state.candidate.id))
+            copies = state.works_in is Phase.SHADOW  # copies still under way when users come are no users' requests
+            collector.attempts(counted.of(state.champion.id), counted.of(state.candidate.id, mirrored=copies))
         except GatewayUnavailable as error:
             self.complain(f"the gateway does not tell its counters: {error}")
+        roles: dict[str, list[PredictionRecord]] = {state.champion.id: [], state.candidate.id: []}
+        for record in self.records.predictions():
+            if (part := roles.get(record.release)) is not None:
+                part.append(record)
+        collector.predictions(roles[state.champion.id], roles[state.candidate.id])
         collector.outcomes(self.records.outcomes(collector.task))
 
     def remember(self, spec: RolloutSpec, before: State | None, now: State) -> None:
@@ -196,6 +217,8 @@ class Rollout:
             if state.champion is None:
                 if state.candidate and wanted.weight == 100:  # the first release: nobody else could answer
                     self.gateway.route(state.candidate.id, candidate.ready)
+                elif state.phase is Phase.ABORTING:
+                    self.gateway.clear()
             elif champion.running or candidate.running:
                 taken = candidate.ready if state.candidate else ()
                 self.gateway.route(

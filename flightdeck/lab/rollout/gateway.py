@@ -44,12 +44,12 @@ class Counted(msgspec.Struct, frozen=True):
 
     def of(self, release: str, *, mirrored: bool | None = None) -> dict[str, Attempts]:
         """Counters of a release's replicas, named `<cluster> <host:port>`; those of copies only or of users only on
-        request. The champion's replicas also count what they answered for a failing candidate.
+        request. What the champion's replicas answered for a failing candidate is in none: that failed at the candidate.
         """
         return {
             f"{cluster} {place}": attempts
             for (cluster, place), attempts in self.counters.items()
-            if self.owners.get(place) == release
+            if self.owners.get(place) == release == envoy.release_of(cluster)
             and mirrored in (None, cluster != envoy.release_of(cluster))
         }  # fmt: skip
 

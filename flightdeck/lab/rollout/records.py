@@ -13,6 +13,7 @@ from flightdeck.contracts.prediction import PREDICTION_STREAM, PredictionRecord
 from flightdeck.lab.streamer import OUTCOME_STREAM
 
 BATCH = 500  # stream entries per read; an entry holds the records of one flush of a replica
+_outcomes = msgspec.msgpack.Decoder(list[tuple[int, str, int | None, float | None]]).decode
 _predictions = msgspec.msgpack.Decoder(list[PredictionRecord]).decode
 
 
@@ -61,7 +62,12 @@ class Records:
         """
         found: dict[str, float] = {}
         for content in self._new(OUTCOME_STREAM):
-            for _, entity_id, late, delay in msgspec.msgpack.decode(content):
+            try:
+                told = _outcomes(content)
+            except (msgspec.DecodeError, msgspec.ValidationError):
+                self.unreadable += 1
+                continue
+            for _, entity_id, late, delay in told:
                 value = late if task is Task.CLASSIFICATION else delay
                 if value is not None:
                     found[entity_id] = float(value)

@@ -6,10 +6,11 @@ The controller writes what it wants; the process that owns the supervisor makes 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -100,22 +101,30 @@ def release_id(replica: str) -> str:
     return found[1] if found else ""
 
 
-def to_do(wanted: Sequence[tuple[Release, int]], running: Sequence[Replica], *, room: int) -> ToDo:
-    """What makes `running` equal to `wanted`. Replicas with the lowest numbers stay.
+def to_do(
+    wanted: Sequence[tuple[Release, int]], running: Sequence[Replica], *, room: int, sick: Collection[str] = ()
+) -> ToDo:
+    """What makes `running` equal to `wanted`. The ready ones stay, of those the ones with the lowest numbers.
 
     Args:
         wanted: each release once, with its number of replicas. room: start no more than so many now.
+        sick: names of replicas that are not ready.
     """
     counts = {release.id: count for release, count in wanted}
-    there = {replica.name for replica in running}
-    stop = tuple(replica.name for replica in running if replica.number > counts.get(replica.release.id, 0))
-    start = [
-        (release, number)
-        for release, count in wanted
-        for number in range(1, count + 1)
-        if f"{release.model.name}-{release.id}-{number}" not in there
-    ]
-    return ToDo(tuple(start[: max(0, room)]), stop)
+    stop: list[str] = []
+    kept: dict[str, set[int]] = {}
+    for replica in sorted(running, key=lambda replica: (replica.name in sick, replica.number)):
+        numbers = kept.setdefault(replica.release.id, set())
+        if len(numbers) < counts.get(replica.release.id, 0):
+            numbers.add(replica.number)
+        else:
+            stop.append(replica.name)
+    start = []
+    for release, count in wanted:
+        numbers = kept.get(release.id, set())
+        free = (number for number in itertools.count(1) if number not in numbers)
+        start += [(release, next(free)) for _ in range(count - len(numbers))]
+    return ToDo(tuple(start[: max(0, room)]), tuple(stop))
 
 
 # -- the controller's side ----------------------------------------------------------------------------------------
@@ -167,7 +176,7 @@ class ReplicaKeeper:
         self.stack, self._say = stack, say or (lambda _: None)
         self._end = threading.Event()
         self._ending: dict[str, threading.Thread] = {}
-        self._refused: dict[str, str] = {}  # release id -> why none of its replicas can be started
+        self._refused: dict[str, tuple[int, str]] = {}  # release id -> how often a start was refused, and why
         self._thread = threading.Thread(target=self._run, name="lab-replicas", daemon=True)
 
     def start(self) -> None:
@@ -185,7 +194,8 @@ class ReplicaKeeper:
         if wishes is not None:
             statuses = self._statuses()
             busy = sum(_is_starting(status) for status in statuses.values())
-            todo = to_do(wishes, self.stack.replicas(), room=STARTING - busy)
+            sick = {name for name, status in statuses.items() if not status.healthy}
+            todo = to_do(wishes, self.stack.replicas(), room=STARTING - busy, sick=sick)
             self._refused = {key: why for key, why in self._refused.items() if key in {item.id for item, _ in wishes}}
             for release, number in todo.start:
                 self._start(release, number)
@@ -200,7 +210,7 @@ class ReplicaKeeper:
     def observe(self) -> ObservedReplicas:
         """All replicas as they are now."""
         statuses = self._statuses()
-        releases = {key: ReleaseSeen(deaths=1, last_death=why) for key, why in self._refused.items()}
+        releases = {key: ReleaseSeen(deaths=count, last_death=why) for key, (count, why) in self._refused.items()}
         for replica in self.stack.replicas():
             status = statuses.get(replica.name)
             so_far = releases.get(replica.release.id, ReleaseSeen())
@@ -220,9 +230,10 @@ class ReplicaKeeper:
             self.stack.start_replica(release, number)
             self._refused.pop(release.id, None)
         except (ValueError, OSError) as error:
-            if self._refused.get(release.id) != str(error):
+            count, before = self._refused.get(release.id, (0, ""))
+            if before != str(error):
                 self._say(f"replica {number} of {release.short} cannot be started: {error}")
-            self._refused[release.id] = str(error)
+            self._refused[release.id] = (count + 1, str(error))
 
     def _statuses(self) -> dict[str, Status]:
         return {status.name: status for status in self.stack.supervisor.status() if release_id(status.name)}
@@ -233,7 +244,7 @@ class ReplicaKeeper:
                 self.tick()
             except Closing:
                 return
-            except OSError as error:  # say, a full disk: the next tick may do better
+            except Exception as error:  # say, a full disk or a program that is gone: the next tick may do better
                 self._say(f"replicas: {error}")
 
 

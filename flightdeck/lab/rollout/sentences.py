@@ -132,5 +132,6 @@ def ended(status: Status | None, wanted: Release, *, orders_wait: bool) -> Phase
     state = status.state if status else None
     if state is None or orders_wait or state.phase not in plan.ENDED:
         return None
-    settled = {release.id for release in (state.champion, state.refused) if release}
-    return state.phase if wanted.id in settled else None
+    if state.champion and state.champion.id == wanted.id:
+        return Phase.DONE
+    return Phase.ABORTED if state.refused and state.refused.id == wanted.id else None

@@ -125,8 +125,8 @@ class Store:
             if path.is_file() and path.read_text() == to_yaml(rollout):
                 return "unchanged"
             what: Applied = "configured" if path.is_file() else "created"
-            _write(path, to_yaml(rollout).encode())
             _append(folder / APPLIED, [AppliedEntry(time.time(), who, what, rollout.spec.release, note)])
+            _write(path, to_yaml(rollout).encode())  # last: what is wanted was always told
         return what
 
     def wanted(self, name: str) -> ModelRollout:

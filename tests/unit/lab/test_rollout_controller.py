@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import redis
 
 from flightdeck.contracts.artefact import MANIFEST, ModelManifest, ServedFeature, file_digest, manifest_bytes
 from flightdeck.contracts.layout import StateLayout
@@ -17,6 +18,7 @@ from flightdeck.contracts.model_spec import Task
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.contracts.rollout import ModelRollout, parse_rollout
+from flightdeck.lab.envoy import release_of, shadow_of
 from flightdeck.lab.rollout import replicas
 from flightdeck.lab.rollout.controller import Rollout
 from flightdeck.lab.rollout.gateway import Attempts, Counted, GatewayUnavailable
@@ -61,6 +63,7 @@ class World:
         self.log: list[PredictionRecord] = []
         self.counters: dict[tuple[str, str], Attempts] = {}
         self.unavailable = False
+        self.failing = ""  # id of a release whose attempts all fail
         self.now_s = time.time()
         self.requests = 0
         self.sha256 = self._artefact()
@@ -129,13 +132,14 @@ class World:
             self._answer(release_id, first, count)
             first += count
         if candidate and mirror:
-            self._answer(candidate, self.requests, PER_TICK)
+            self._answer(candidate, self.requests, PER_TICK, cluster=shadow_of(candidate))
         self.requests = first
 
-    def _answer(self, release_id: str, first: int, count: int) -> None:
-        key = (release_id, f"127.0.0.1:{self.port_of(release_id)}")
+    def _answer(self, release_id: str, first: int, count: int, *, cluster: str = "") -> None:
+        key = (cluster or release_id, f"127.0.0.1:{self.port_of(release_id)}")
         before = self.counters.get(key, Attempts(0, 0))
-        self.counters[key] = Attempts(before.total + count, before.failed)
+        failed = count if release_id == self.failing else 0
+        self.counters[key] = Attempts(before.total + count, before.failed + failed)
         champion = release_id == self.routes[0]
         for number in range(first, first + count):
             score = 0.2 if champion else self.scores(number)
@@ -175,7 +179,7 @@ class Gateway:
         return 100 if candidate and candidate == self.world.routes[0] else 0
 
     def attempts(self) -> Counted:
-        owners = {place: release_id for release_id, place in self.world.counters}
+        owners = {place: release_of(cluster) for cluster, place in self.world.counters}
         return Counted(dict(self.world.counters), owners)
 
 
@@ -350,6 +354,47 @@ def test_a_wanted_file_that_was_broken_by_hand_stops_nothing(world):
     path = world.layout.rollouts / "late" / "wanted.yaml"
     path.write_text(path.read_text().replace("replicas: 2", "replicas: many"))
     assert drive(world, ended)[-1] is Phase.DONE
+
+
+def test_the_last_rollouts_evidence_never_stands_in_for_this_ones(world):
+    serve_first(world)
+    world.want("two")
+    made = world.start()
+    for _ in range(60):
+        made.tick(world.now_s)
+        world.pass_time()
+    assert made.status.state and made.status.state.champion and made.status.state.champion.image == "two"
+
+    def away() -> None:
+        raise redis.ConnectionError("away")
+
+    made.records.skip_to_now = away
+    world.want("three")
+    for _ in range(30):
+        made.tick(world.now_s)
+        world.pass_time()
+    assert made.status.state.phase is Phase.SHADOW
+    assert made.status.judgement is None, "nothing was measured of this one"
+
+
+def test_errors_are_seen_while_the_log_is_away(world):
+    serve_first(world)
+    world.want("two")
+    made = world.start()
+    while not (made.status.state and made.status.state.phase is Phase.CANARY):
+        made.tick(world.now_s)
+        world.pass_time()
+
+    def away() -> list[PredictionRecord]:
+        raise redis.ConnectionError("away")
+
+    made.records.predictions = away
+    world.failing = world.release("two").id
+    for _ in range(10):
+        made.tick(world.now_s)
+        world.pass_time()
+    assert made.status.state.phase in (Phase.ABORTING, Phase.ABORTED)
+    assert "errorRate" in made.status.state.reason
 
 
 def test_evidence_of_another_rollout_is_not_taken_for_this_ones(world):

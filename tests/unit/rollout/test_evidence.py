@@ -304,3 +304,27 @@ def test_errors_that_hit_both_arms_while_the_weight_changes_abort_no_good_candid
                 day.scrape(rng, champion, candidate, rate)
                 aborted += judge(day.made.judge, PLAN, step, day.made.evidence()).verdict is Verdict.FAIL
     assert aborted == 0  # a comparison of averages would see 8 % against 4 %
+
+
+def test_copies_that_come_late_are_no_answers_to_users():
+    made = collector(settings(degraded_rate=0.1))
+    made.predictions(records(30), records(20, "candidate"))
+    made.begin_step(1)
+    made.predictions(records(20, first=100), records(10, "candidate", first=20) + records(3, "candidate", first=500))
+    assert made.evidence().tallies[1].answers == 3
+
+
+def test_pairs_in_which_no_feature_could_be_compared_are_no_evidence_of_equal_features():
+    made = collector(settings(feature_skew=0.05))
+    made._views._shared = [shared for shared in made._views._shared if shared.view == "weather"]
+    made.predictions(records(50), records(50, "candidate", ages_s={"weather": 3.0}))
+    assert counts(made, "featureSkew") == {}
+
+
+def test_the_yardstick_follows_a_champion_that_gets_slower():
+    made = collector(settings(latency_p50_ratio=2.0))
+    made.predictions(records(300), [])
+    before = made.evidence().yardsticks["p50"]
+    made.predictions(records(1000, first=300, latency_us=3000), [])
+    made.predictions(records(500, first=1300, latency_us=3000), [])
+    assert made.evidence().yardsticks["p50"] == pytest.approx(3 * before, rel=0.05)
