@@ -28,7 +28,7 @@ class Release(_Strict):
 
     @property
     def id(self) -> str:
-        """Eight hex digits that name exactly this release: in process names, routes and tables."""
+        """Eight hex digits that name exactly this release: in the names of processes and clusters, and in tables."""
         content = "\n".join((self.image, self.model.name, self.model.version, self.model.sha256, self.feature_service))
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 

@@ -33,7 +33,7 @@ POISONED = dt.date(2013, 3, 12)
 REAL_BAD_DAYS = 1  # the source itself has one: a wind of 1,048 mph in the weather of 2013-02-12
 FIRST_DAY, REPLAY_FROM, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 7, 1), dt.date(2013, 9, 30)
 STANDS = dt.datetime(2013, 9, 30, 16, tzinfo=dt.UTC)  # where the clock stops in the end: noon in New York
-REPLAY_DAYS, REPLAY_SECONDS = 31, 28.0
+REPLAY_DAYS, REPLAY_SECONDS = 31, 24.0
 ROLLOUT_DAYS = 45  # of flights from STANDS on, more than the rollouts need
 ROLLOUT_SHARE = 0.75  # of July's pace: the shadow doubles the work, and three more replicas load their models meanwhile
 ROLLOUT_TOP_SPEED = 14_000.0  # about 200 requests a second in a busy hour

@@ -30,7 +30,7 @@ LONGEST_WAIT = 2_000  # answers, and pairs without an outcome, that wait; of mor
 REMEMBERED = 4_000  # request ids per role, to know a retry again
 YARDSTICK_ROWS = 200  # champion's answers before a median is taken from them
 TAIL_ROWS = 300  # the same for the 99th percentile
-RENEWED_ROWS = 500  # champion's answers after which both latencies are taken anew
+RENEWED_ROWS = 1_000  # champion's answers after which both latencies are taken anew
 BUCKETS_PER_E = 50  # latency buckets are 2 % wide
 
 

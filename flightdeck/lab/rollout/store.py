@@ -218,7 +218,7 @@ class Store:
         _write(self._folder(name) / EVIDENCE, msgspec.msgpack.encode(Evidence(started_s, cursors, dump)))
 
     def load_evidence(self, name: str) -> Evidence | None:
-        """None without one, or when another version wrote it: then evidence begins anew, which is always safe."""
+        """None without one, or when another version wrote it: then evidence begins anew."""
         path = self._folder(name) / EVIDENCE
         try:
             return msgspec.msgpack.decode(path.read_bytes(), type=Evidence)
