@@ -12,7 +12,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -22,7 +22,7 @@ from benchmarks.linear_artefact import write_linear_artefact
 from benchmarks.open_load import Answer, Load
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import ModelRef, Release
-from flightdeck.lab.envoy import Endpoint
+from flightdeck.lab.envoy import Endpoint, release_of
 from flightdeck.lab.faults import with_fault
 from flightdeck.lab.ports import free_port
 from flightdeck.lab.rollout import gateway
@@ -116,17 +116,22 @@ def within_binomial(share: float, weight: float, count: int) -> bool:
     return abs(share - weight) <= 4 * math.sqrt(weight * (1 - weight) / count)
 
 
-def total(counters: dict[str, Attempts]) -> Attempts:
+def total(counters: Mapping[Any, Attempts]) -> Attempts:
     return Attempts(sum(one.total for one in counters.values()), sum(one.failed for one in counters.values()))
 
 
 def settled(gateway: Gateway, releases: tuple[str, ...]) -> dict[str, Attempts]:
-    """Counters of each release, when they no longer move: the load must be over."""
+    """What each release's replicas were asked by users, for another release too, when it no longer moves: the load must
+    be over."""
     while True:
         before, _ = gateway.attempts(), time.sleep(0.1)
         after = gateway.attempts()
         if before.counters == after.counters:
-            return {release: total(after.of(release, mirrored=False)) for release in releases}
+            asked = {key: one for key, one in after.counters.items() if key[0] == release_of(key[0])}
+            return {
+                release: total({key: one for key, one in asked.items() if after.owners.get(key[1]) == release})
+                for release in releases
+            }
 
 
 def test_weights_rise_without_a_failed_request_or_a_dropped_connection_and_are_exact(
