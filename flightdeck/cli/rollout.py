@@ -104,8 +104,7 @@ def release(
             asked = asked.model_copy(update={"model": model, "feature_service": feature_service})
         if image is not None:
             asked = asked.model_copy(update={"image": image})
-        spec = wanted.spec.model_copy(update={"release": asked})
-        what = store.apply(wanted.model_copy(update={"spec": spec}), _who())
+        what = store.apply(wanted.with_release(asked), _who())
         print(f"rollout {name} {what}: {asked.short} [{asked.id}]")
         _next(store, name)
 
@@ -241,8 +240,7 @@ def undo(
     with _told():
         wanted, found = store.wanted(name), store.read_status(name)
         release = chosen_before(name, wanted.spec.release, found.releases if found else [], to)
-        spec = wanted.spec.model_copy(update={"release": release})
-        store.apply(wanted.model_copy(update={"spec": spec}), _who(), f"undo{f': {note}' if note else ''}")
+        store.apply(wanted.with_release(release), _who(), f"undo{f': {note}' if note else ''}")
         print(f"rollout {name} wants {release.short} [{release.id}] again, instead of {wanted.spec.release.short}")
         if found and found.state and found.state.refused and found.state.refused.id == release.id:
             print(f"it was sent home the last time; try it again with `flightdeck rollout retry {name}`")

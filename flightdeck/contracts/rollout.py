@@ -252,6 +252,10 @@ class ModelRollout(_Strict):
     metadata: Metadata
     spec: RolloutSpec
 
+    def with_release(self, release: Release) -> ModelRollout:
+        """The same plan and judge for another release."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"release": release})})
+
 
 class InvalidRollout(ValueError):
     """The file breaks the schema; the message names field, rule and what was found."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable
 
-from flightdeck.contracts.clock import ReplayClock
 from flightdeck.lab import session
 from flightdeck.lab.faults import CATALOGUE
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.progress import Board, Stage
-from flightdeck.lab.replaying import Replay, rebuild_online, set_clock
+from flightdeck.lab.replaying import Replay, rebuild_online, stand_clock
 from flightdeck.lab.rollouts import Case, Rollouts, case_of
 from flightdeck.lab.serving import Serving
 from flightdeck.lab.stack import STORES, Stack
@@ -59,7 +57,7 @@ class FaultStory:
         self.stack.start_stores()
         self.stack.start_tracking()
         self.stack.supervisor.wait(STORES, 30)
-        set_clock_at(self.stack)
+        stand_clock(self.stack, STANDS)
         self.stack.start_serving()
         stage.tell("prepare the replay")
         self.board.tick(stage)
@@ -95,7 +93,7 @@ class FaultStory:
         stage.expect(bool(outcomes), "the users' process left no outcomes")
         written = self.serving.drain_all(self.replay)
         rebuild_online(self.stack, STANDS)
-        set_clock_at(self.stack)
+        stand_clock(self.stack, STANDS)
         stage.figure(f"{len(outcomes):,} user requests, {failed} failed; {written:,} predictions in the lake")
         session.write_mark(
             self.layout, champion=self.serving.champion(self.champion.model.name).model_dump(mode="json")
@@ -110,8 +108,3 @@ class FaultStory:
     def _stage(self, name: str, work: Callable[[Stage], None]) -> None:
         with self.board.stage(name) as stage:
             work(stage)
-
-
-def set_clock_at(stack: Stack) -> None:
-    """The clock stands where the main job left it."""
-    set_clock(stack, ReplayClock(STANDS, time.time(), 0.0))

@@ -158,6 +158,11 @@ def set_clock(stack: Stack, clock: ReplayClock) -> None:
     streams.close()
 
 
+def stand_clock(stack: Stack, at_utc: dt.datetime) -> None:
+    """Everybody's now is `at_utc`, until the clock is set anew."""
+    set_clock(stack, ReplayClock(at_utc, time.time(), 0.0))
+
+
 def rebuild_online(stack: Stack, at_utc: dt.datetime) -> int:
     """Empty the online store, fill it from the lake as of `at_utc`: a replay left values from later. Returns rows."""
     import redis

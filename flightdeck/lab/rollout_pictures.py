@@ -87,7 +87,7 @@ def traffic(outcomes: Sequence[Outcome], results: Sequence[Result], owners: Owne
     start_s = min(item.sent_s for item in answered)
     seconds = np.array([item.sent_s - start_s for item in answered])
     edges = np.arange(0, seconds.max() + 1.0, 1.0)
-    numbers = {result.release.id: index for index, result in enumerate(results)}
+    numbers = {result.case.release.id: index for index, result in enumerate(results)}
     who = np.array([numbers.get(owners.of(item.port, item.done_s), -1) for item in answered])
     bars, labels = [np.histogram(seconds[who == -1], bins=edges)[0]], ["first champion"]
     for index, result in enumerate(results):

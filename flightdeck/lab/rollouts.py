@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import load_rollout
+from flightdeck.contracts.rollout import Step, load_rollout
 from flightdeck.lab.faults import Fault, with_fault
 from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.replaying import Replay
@@ -60,7 +60,6 @@ class Result:
     """
 
     case: Case
-    release: Release
     began_s: float
     ended_s: float = 0.0
     phase: Phase = Phase.PENDING
@@ -87,7 +86,7 @@ class Result:
         """What users got between its beginning and its end."""
         during = [item for item in outcomes if self.began_s <= item.sent_s < self.ended_s]
         self.requests = len(during)
-        self.answers = sum(item.ok and owners.of(item.port, item.done_s) == self.release.id for item in during)
+        self.answers = sum(item.ok and owners.of(item.port, item.done_s) == self.case.release.id for item in during)
         self.failed = sum(not item.ok for item in during)
 
     def line(self) -> str:
@@ -139,7 +138,7 @@ class Rollouts:
         """Apply and follow; returns when the candidate is champion or gone."""
         rollout = load_rollout(self.template, release=case.release)
         name = rollout.metadata.name
-        result = Result(case, case.release, time.time())
+        result = Result(case, time.time())
         self.results.append(result)
         self.store.apply(rollout, WHO)
         while time.time() - result.began_s < LONGEST_S:
@@ -148,7 +147,7 @@ class Rollouts:
             if status and status.state and status.state.started_s >= result.began_s - 1:
                 stage.tell(f"{case.title}: {words(status)}  |  {self.replay.words()}")
                 if status.state.phase in (Phase.DONE, Phase.ABORTED):
-                    self._end(result, status)
+                    self._end(result, status, rollout.spec.plan)
                     break
             self.board.tick(stage)
             time.sleep(0.2)
@@ -163,14 +162,13 @@ class Rollouts:
         )
         return result
 
-    def _end(self, result: Result, status: Status) -> None:
+    def _end(self, result: Result, status: Status, plan: Sequence[Step]) -> None:
         state = status.state
         assert state is not None
         name, began_s = status.name, state.started_s
         result.phase, result.reason, result.ended_s = state.phase, state.reason, time.time()
         result.history = [item for item in self.store.history(name) if item.at_s >= began_s]
         result.looks = [look for look in self.store.looks(name) if look.started_s == began_s]
-        plan = load_rollout(self.template, release=result.release).spec.plan
         steps = [item.step for item in result.history if item.step is not None]
         result.where = plan[steps[-1]].words if steps else str(Phase.PENDING)
         if status.judgement and state.phase is Phase.ABORTED and status.judgement.verdict is Verdict.FAIL:

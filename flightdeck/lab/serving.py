@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import ModelRollout
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.load import PROBE_ID, pace, probe
 from flightdeck.lab.progress import Board, Stage
-from flightdeck.lab.replaying import Replay, set_clock
+from flightdeck.lab.replaying import Replay, stand_clock
 from flightdeck.lab.rollout.store import Status, Store
 from flightdeck.lab.stack import Stack
 from flightdeck.lab.streamer import OUTCOME_STREAM
@@ -38,7 +37,7 @@ class Serving:
 
     def serve(self, stage: Stage, rollout: ModelRollout, replay: Replay) -> None:
         """The first release of `rollout`, and the clock standing at the start of `replay`, whose users warm up."""
-        set_clock(self.stack, ReplayClock(replay.start_utc, time.time(), 0.0))
+        stand_clock(self.stack, replay.start_utc)
         self.store.apply(rollout, WHO)
         self.stack.start_serving()
         replay.start()

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flightdeck.contracts.clock import ReplayClock
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.contracts.rollout import load_rollout
 from flightdeck.lab import session
 from flightdeck.lab.faults import CATALOGUE
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.progress import Board, Stage
-from flightdeck.lab.replaying import Replay, rebuild_online, set_clock
+from flightdeck.lab.replaying import Replay, rebuild_online, stand_clock
 from flightdeck.lab.requests import Job, TrainOne
 from flightdeck.lab.rollouts import Case, Rollouts, case_of
 from flightdeck.lab.serving import Serving
@@ -153,7 +152,7 @@ class Story:
         self._late_by_month()
         stage.tell("bring the online store up to date")
         written = materialize(self.layout, STANDS)
-        set_clock(self.stack, ReplayClock(STANDS, time.time(), 0.0))
+        stand_clock(self.stack, STANDS)
         session.write_mark(self.layout, clock_stands=STANDS.isoformat())
         stage.figure(f"{sum(item.rows for item in written):,} rows online; the clock stands at {STANDS:%d %b %H:%M}Z")
 
@@ -289,7 +288,7 @@ class Story:
         stage.expect(not failed, f"{failed} user requests failed during the rollouts")
         written = self.serving.drain_all(self.october)
         rows = rebuild_online(self.stack, STANDS)
-        set_clock(self.stack, ReplayClock(STANDS, time.time(), 0.0))
+        stand_clock(self.stack, STANDS)
         stage.figure(
             f"{written:,} predictions of users and shadows in the lake; {rows:,} rows online, the clock stands at "
             f"{STANDS:%d %b %H:%M}Z again"

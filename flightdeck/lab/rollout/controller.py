@@ -67,7 +67,7 @@ class Rollout:
             for item in transitions:
                 logger.info("%s: %s -> %s: %s", self.name, item.source, item.target, item.reason)
         self.status.orders_done = orders[-1][0] if orders else self.status.orders_done
-        self.remember(spec, state, decided)
+        self.remember(state, decided)
         self.status.state = decided
         begun = state is None or decided.started_s != state.started_s
         self.status.judgement = None if begun else judgement or self.status.judgement
@@ -83,8 +83,8 @@ class Rollout:
             self.complain(f"the wanted state cannot be read, going on with the last one: {error}")
             return self.begun()
         state = self.status.state
-        begun = self.begun()
-        if state is None or state.candidate is None or begun is None:
+        begun = self.begun() if state and state.candidate else None
+        if begun is None:
             self.status.rollout = to_yaml(wanted)
             return wanted.spec
         return begun.model_copy(update={"release": wanted.spec.release, "on_new_release": wanted.spec.on_new_release})
@@ -138,13 +138,9 @@ class Rollout:
             collector = self.collector_of(spec, state)
             collector.begin_step(step)
             self.collect(collector, state)
-            if self.collector is not None:
-                self.store.save_evidence(self.name, self.of_rollout, self.records.cursors, self.collector.dump())
-        except (
-            redis.RedisError,
-            OSError,
-            ValueError,
-        ) as error:  # of ValueError: an artefact, a margin for another task
+            self.store.save_evidence(self.name, self.of_rollout, self.records.cursors, collector.dump())
+        except (redis.RedisError, OSError, ValueError) as error:
+            # A ValueError: an altered artefact, or a margin that this kind of model cannot have.
             self.complain(f"no evidence for now: {error}")
         if self.collector is None:
             return None
@@ -193,7 +189,7 @@ class Rollout:
         collector.predictions(roles[state.champion.id], roles[state.candidate.id])
         collector.outcomes(self.records.outcomes(collector.task))
 
-    def remember(self, spec: RolloutSpec, before: State | None, now: State) -> None:
+    def remember(self, before: State | None, now: State) -> None:
         """Releases that became champion, for `undo`; newest first."""
         champion = now.champion
         if champion is None or (before and before.champion and before.champion.id == champion.id):
