@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flightdeck.lab.daemon import Shown
-    from flightdeck.lab.progress import Board
     from flightdeck.lab.stack import Stack
+    from flightdeck.progress import Board
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -194,8 +194,8 @@ def _example(layout: StateLayout, shown: Shown) -> None:
 
 def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
     def tell(stack: Stack, console: Console) -> tuple[Board, Callable[[], None]]:
-        from flightdeck.lab.progress import Board
         from flightdeck.lab.story import STAGES, Story
+        from flightdeck.progress import Board
 
         board = Board(list(STAGES), console)
         return board, lambda: Story(stack, board, days=days, trials=trials).run()
@@ -206,7 +206,7 @@ def _run(layout: StateLayout, days: int, trials: int | None, doing: str) -> int:
 def _run_faults(layout: StateLayout) -> int:
     def tell(stack: Stack, console: Console) -> tuple[Board, Callable[[], None]]:
         from flightdeck.lab.fault_story import FaultStory, stages
-        from flightdeck.lab.progress import Board
+        from flightdeck.progress import Board
 
         board = Board(stages(), console)
         return board, lambda: FaultStory(stack, board).run()

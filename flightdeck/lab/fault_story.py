@@ -8,7 +8,6 @@ from collections.abc import Callable
 from flightdeck.lab import session
 from flightdeck.lab.faults import CATALOGUE
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.replaying import Replay, rebuild_online, stand_clock
 from flightdeck.lab.rollouts import Case, Rollouts, case_of
 from flightdeck.lab.serving import Serving
@@ -16,6 +15,7 @@ from flightdeck.lab.stack import STORES, Stack
 from flightdeck.lab.story import MAIN_FAULTS, STANDS
 from flightdeck.lab.training import LATE, ROLLOUT
 from flightdeck.lab.users import Outcome
+from flightdeck.progress import Board, Stage
 from services.rollout_operator.plan import Phase
 
 DAYS = 90  # of flights from STANDS on: the source has no more

@@ -13,9 +13,9 @@ from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
 from flightdeck.lab import pictures, quality, rollout_pictures
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.progress import Board
 from flightdeck.lab.rollouts import Owners, Result, Rollouts
 from flightdeck.lab.users import Outcome, percentile, reason_counts
+from flightdeck.progress import Board
 
 TEMPLATES = Path(__file__).with_name("templates")
 

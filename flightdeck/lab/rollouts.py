@@ -11,11 +11,11 @@ from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import Step, load_rollout
 from flightdeck.lab.faults import Fault, with_fault
-from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.replaying import Replay
 from flightdeck.lab.rollout import replicas
 from flightdeck.lab.rollout.store import Look, Status, Store
 from flightdeck.lab.users import Outcome
+from flightdeck.progress import Board, Stage
 from services.rollout_operator.plan import Phase, Transition
 from services.rollout_operator.verdict import Verdict
 

@@ -12,12 +12,12 @@ from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import ModelRollout
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.load import PROBE_ID, pace, probe
-from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.replaying import Replay, stand_clock
 from flightdeck.lab.rollout.store import Status, Store
 from flightdeck.lab.stack import Stack
 from flightdeck.lab.streamer import OUTCOME_STREAM
 from flightdeck.lab.users import microseconds, percentile, reason_counts
+from flightdeck.progress import Board, Stage
 from services.rollout_operator.plan import Phase
 
 DEGRADED_LIMIT = 0.1  # about 2 % are planes and routes without history; a busy machine makes features old besides

@@ -15,13 +15,13 @@ from flightdeck.contracts.rollout import load_rollout
 from flightdeck.lab import session
 from flightdeck.lab.faults import CATALOGUE
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.replaying import Replay, rebuild_online, stand_clock
 from flightdeck.lab.requests import Job, TrainOne
 from flightdeck.lab.rollouts import Case, Rollouts, case_of
 from flightdeck.lab.serving import Serving
 from flightdeck.lab.stack import STORES, Stack
 from flightdeck.lab.training import DELAY, LATE, ROLLOUT, StoryEnds, Training
+from flightdeck.progress import Board, Stage
 from services.rollout_operator.plan import Phase
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.progress import Board, Stage
 from flightdeck.lab.requests import Job, ModelSeen, TrainBatch, Trained, TrainOne, TrainRequest
 from flightdeck.lab.stack import CHECKOUT, Stack
+from flightdeck.progress import Board, Stage
 
 if TYPE_CHECKING:
     from flightdeck.contracts.card import ModelCard

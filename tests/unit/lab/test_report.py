@@ -12,10 +12,10 @@ from flightdeck.contracts.card import Digests, GateResult, Interval, ModelCard
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.lab.findings import Findings
-from flightdeck.lab.progress import Board
 from flightdeck.lab.report import render
 from flightdeck.lab.requests import MonthQuality, Trained
 from flightdeck.lab.users import Outcome
+from flightdeck.progress import Board
 from pipelines.data.ingest import DayResult, Status
 
 T0 = dt.datetime(2013, 7, 1, 4, tzinfo=dt.UTC)

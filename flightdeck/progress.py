@@ -1,4 +1,4 @@
-"""Live progress of the main job: stages, figures, seconds, verdicts. Bars and rates on a terminal, lines elsewhere."""
+"""Live progress of a long command: stages, figures, seconds, verdicts. Bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Stage:
 class Board:
     """All stages, drawn live. Use as a context manager."""
 
-    def __init__(self, names: list[str], console: Console | None = None) -> None:
-        self.console = console or Console()
+    def __init__(self, names: list[str], console: Console | None = None, title: str = "Flightdeck lab") -> None:
+        self.console, self.title = console or Console(), title
         self.stages = {name: Stage(name) for name in names}
         self.started = time.monotonic()
         self._live: Live | None = None
@@ -173,7 +173,7 @@ class Board:
                 if stage.short:
                     told = Text("; ".join(stage.short), style="red")
                 rows.add_row(mark, stage.name, f"{stage.seconds:.0f} s", told)
-        return Group(Text(f"Flightdeck lab  {self._clock()}", style="bold"), rows)
+        return Group(Text(f"{self.title}  {self._clock()}", style="bold"), rows)
 
     @staticmethod
     def _activity(stage: Stage) -> Group | Text:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flightdeck.lab.progress import Board
+from flightdeck.progress import Board
 
 
 def board_on(text: io.StringIO) -> Board:
