@@ -38,7 +38,10 @@ COMMANDS = {
     "gate": Command("flightdeck.cli.gate", "Decide on a candidate: PROMOTE, HOLD or REJECT.", "pipeline"),
     "models": Command("flightdeck.cli.models", "List, show, verify and fetch registered versions.", "pipeline"),
     "rollout": Command("flightdeck.cli.rollout", "Take a release to the users step by step; step in.", "lab"),
+    "clock": Command("flightdeck.cli.clock", "Everybody's clock: wall time or a replay's.", "pipeline"),
     "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),
+    "cluster": Command("flightdeck.cli.cluster", "Run the whole loop on Kubernetes: up, down, status.", "cluster"),
+    "deploy": Command("flightdeck.cli.deploy", "Bring an overlay of k8s/ to the cluster.", "cluster"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flightdeck.contracts.clock import CLOCK_KEY, ReplayClock
+from flightdeck.contracts.clock import ReplayClock
 from flightdeck.lab.programs import find
 from flightdeck.lab.requests import WorldRequest
 from flightdeck.lab.stack import Stack
@@ -152,9 +152,10 @@ def set_clock(stack: Stack, clock: ReplayClock) -> None:
     """Make `clock` everybody's now."""
     import redis
 
+    from pipelines.clock import set_clock as tell_everybody
+
     streams: Any = redis.Redis.from_url(f"redis://127.0.0.1:{stack.ports['redis-streams']}/0")
-    streams.delete(CLOCK_KEY)
-    streams.hset(CLOCK_KEY, mapping=clock.to_mapping())
+    tell_everybody(streams, clock)
     streams.close()
 
 

@@ -1,0 +1,1 @@
+"""Drives the stack on Kubernetes: images, cluster, deploys, pipelines, the first champion."""

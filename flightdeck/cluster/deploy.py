@@ -1,0 +1,192 @@
+"""Bring an overlay to a cluster: refused before anything is touched, one deploy at a time, Git's fields only."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from flightdeck.cluster import manifests
+from flightdeck.cluster.commands import CommandFailed, Kubectl
+from flightdeck.cluster.manifests import Document, name_of
+from flightdeck.cluster.names import MANAGER, PLATFORM
+
+LEASE = "flightdeck-deploy"
+LEASE_S = 120  # a deploy that says nothing for so long is dead
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+Tell = Callable[[str], None]
+
+
+class DeployRefused(RuntimeError):
+    """The API server would not take the manifests, or another deploy is at work; nothing was changed."""
+
+
+def deploy(
+    kubectl: Kubectl,
+    documents: Sequence[Document],
+    *,
+    tell: Tell = lambda _: None,
+    prepare: Callable[[], None] = lambda: None,
+    wait_s: float = 600,
+) -> list[str]:
+    """Check all documents against the API server, then apply them; returns what changed, as kubectl says it.
+
+    Args:
+        prepare: called when namespaces are there and all is checked, before anything that runs: makes Secrets.
+        wait_s: how long to wait for another deploy to end.
+    Raises:
+        DeployRefused: a document is refused (what this call had laid for the check is taken away again), or another
+            deploy does not end in time.
+        CommandFailed: the API server fails in the middle; applying again goes on.
+    """
+    first, rest = manifests.split(manifests.jobs_by_content(documents))
+    tell(f"check {len(documents)} objects against the API server")
+    _check(kubectl, first)
+    fresh = [document for document in first if not _exists(kubectl, document)]
+    laid: list[Document] = []
+    try:
+        for document in fresh:
+            _apply(kubectl, [document])
+            laid.append(document)
+        _wait_established(kubectl, fresh)
+        _check(kubectl, rest)
+    except BaseException:
+        for document in reversed(laid):
+            with contextlib.suppress(CommandFailed):
+                kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=manifests.as_yaml([document]))
+        raise
+    with _alone(kubectl, tell, wait_s):
+        tell("apply")
+        prepare()
+        said = [f"{name_of(document)} created" for document in laid]
+        said += changed(_apply(kubectl, first))
+        said += changed(_apply(kubectl, rest))
+        _remove_older_jobs(kubectl, rest)
+    return sorted(set(said))
+
+
+def _check(kubectl: Kubectl, documents: Sequence[Document]) -> None:
+    """Server-side dry run with strict fields: an unknown or wrong key is an error, not a silence."""
+    if not documents:
+        return
+    try:
+        _apply(kubectl, documents, "--dry-run=server")
+    except CommandFailed as error:
+        raise DeployRefused(f"the API server refuses the manifests; nothing was changed:\n{_reasons(error)}") from error
+
+
+def _reasons(error: CommandFailed) -> str:
+    lines = [line for line in error.stderr.strip().splitlines() if not line.startswith("Warning")]
+    return "\n".join(f"  {line}" for line in lines[:20]) or f"  {error}"
+
+
+def _apply(kubectl: Kubectl, documents: Sequence[Document], *more: str) -> str:
+    if not documents:
+        return ""
+    return kubectl(
+        "apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "--validate=strict", *more,
+        "-f", "-", stdin=manifests.as_yaml(documents), timeout_s=300,
+    )  # fmt: skip
+
+
+def changed(said: str) -> list[str]:
+    """Lines of `kubectl apply` without those about objects that were as they should be.
+
+    With --server-side kubectl says `serverside-applied` whether or not something changed, so the caller compares
+    resource versions where it must know; see `differences`.
+    """
+    return [line for line in said.splitlines() if line and not line.endswith("unchanged")]
+
+
+def versions(kubectl: Kubectl, documents: Sequence[Document]) -> dict[str, str]:
+    """Object -> generation, for those that are there: equal before and after means that nothing was changed."""
+    stdin = manifests.as_yaml(manifests.jobs_by_content(documents))
+    found = json.loads(kubectl("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=stdin) or '{"items": []}')
+    items = found.get("items", [found] if found.get("kind") else [])
+    return {name_of(item): f"{item['metadata']['uid']} {_content(item)}" for item in items}
+
+
+def _content(item: dict[str, Any]) -> str:
+    kept = {key: value for key, value in item.items() if key not in ("status", "metadata")}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _exists(kubectl: Kubectl, document: Document) -> bool:
+    return kubectl.find(document["kind"], document["metadata"]["name"]) is not None
+
+
+def _wait_established(kubectl: Kubectl, documents: Sequence[Document]) -> None:
+    kinds = [document["metadata"]["name"] for document in documents if document["kind"] == "CustomResourceDefinition"]
+    for name in kinds:
+        kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=60s")
+
+
+def _remove_older_jobs(kubectl: Kubectl, documents: Sequence[Document]) -> None:
+    for document in documents:
+        if document["kind"] == "Job":
+            meta = document["metadata"]
+            labels = meta["labels"]
+            older = f"flightdeck.dev/job={labels['flightdeck.dev/job']},{manifests.HASH}!={labels[manifests.HASH]}"
+            kubectl("delete", "jobs", "-n", meta["namespace"], "-l", older, "--ignore-not-found", "--wait=false")
+
+
+@contextlib.contextmanager
+def _alone(kubectl: Kubectl, tell: Tell, wait_s: float) -> Iterator[None]:
+    """Hold the Lease; a second deploy waits, and takes over one whose holder is dead.
+
+    Raises:
+        DeployRefused: the other one did not end in time.
+    """
+    who = f"{socket.gethostname()}-{os.getpid()}"
+    deadline = time.monotonic() + wait_s
+    while (other := _take(kubectl, who)) is not None:
+        if time.monotonic() > deadline:
+            raise DeployRefused(
+                f"another deploy ({other}) is at work and did not end within {wait_s:.0f} s; nothing was changed. "
+                f"When it is dead: kubectl -n {PLATFORM} delete lease {LEASE}"
+            )
+        tell(f"wait for the deploy of {other}")
+        time.sleep(1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(CommandFailed):
+            kubectl("delete", "lease", LEASE, "-n", PLATFORM, "--ignore-not-found")
+
+
+def _take(kubectl: Kubectl, who: str) -> str | None:
+    """None when the Lease is ours now, else who holds it."""
+    now = dt.datetime.now(dt.UTC)
+    lease: dict[str, Any] = {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "namespace": PLATFORM},
+        "spec": {"holderIdentity": who, "leaseDurationSeconds": LEASE_S, "renewTime": now.strftime(TIME)},
+    }  # fmt: skip
+    found = kubectl.find("lease", LEASE, PLATFORM)
+    try:
+        if found is None:
+            kubectl("create", "-f", "-", stdin=json.dumps(lease))
+            return None
+        if is_alive(found["spec"], now):
+            return str(found["spec"].get("holderIdentity"))
+        lease["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]  # refused when another was quicker
+        kubectl("replace", "-f", "-", stdin=json.dumps(lease))
+    except CommandFailed as error:
+        if "AlreadyExists" in error.stderr or "Conflict" in error.stderr or "has been modified" in error.stderr:
+            return "another"
+        raise
+    return None
+
+
+def is_alive(lease: dict[str, Any], now: dt.datetime) -> bool:
+    """Whether the holder of a Lease may still be at work."""
+    try:
+        renewed = dt.datetime.strptime(lease["renewTime"], TIME).replace(tzinfo=dt.UTC)
+    except (KeyError, ValueError):
+        return False
+    return now < renewed + dt.timedelta(seconds=float(lease.get("leaseDurationSeconds") or LEASE_S))

@@ -1,0 +1,115 @@
+"""What an overlay renders to, and in which order it goes to the API server. Pure, but for `render`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from flightdeck.cluster.commands import run
+
+Document: TypeAlias = dict[str, Any]
+
+FOUNDATIONS = ("Namespace", "CustomResourceDefinition", "PriorityClass")  # the rest cannot even be checked without them
+HASH = "flightdeck.dev/content"  # label of a Job: eight digits of what it does
+
+
+class ManifestError(ValueError):
+    """An overlay that is not there or cannot be deployed as it is."""
+
+
+def render(overlay: Path, images: Mapping[str, str]) -> list[Document]:
+    """The documents of an overlay, with our images by digest.
+
+    Args:
+        overlay: folder with a kustomization.
+        images: name in the manifests -> `registry/name@sha256:...`.
+    Raises:
+        ManifestError: there is no such overlay, or an image of ours has no digest.
+        CommandFailed: kustomize refuses it.
+    """
+    if not (overlay / "kustomization.yaml").is_file():
+        there = ", ".join(sorted(path.parent.name for path in overlay.parent.glob("*/kustomization.yaml")))
+        raise ManifestError(f"no overlay {overlay}; there are: {there or 'none'}")
+    with tempfile.TemporaryDirectory() as folder:
+        # A kustomization of the moment on top: Git's overlays stay without digests, and a clean checkout stays clean.
+        top = Path(folder).resolve()
+        content = {
+            "resources": [os.path.relpath(overlay.resolve(), top)],
+            "images": [_replacement(name, reference) for name, reference in sorted(images.items())],
+        }
+        (top / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        text = run(("kubectl", "kustomize", str(top)))
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    unpinned = sorted({image for image in images_of(documents) if image.split("@")[0].split(":")[0] in images})
+    if unpinned:
+        raise ManifestError(f"{overlay.name}: no digest for {', '.join(unpinned)}; run `flightdeck images push` first")
+    return documents
+
+
+def _replacement(name: str, reference: str) -> dict[str, str]:
+    repository, at, digest = reference.partition("@")
+    if not at:
+        raise ManifestError(f"image {name}: {reference} is not named by digest; deploys take only digests")
+    return {"name": name, "newName": repository, "digest": digest}
+
+
+def images_of(documents: Sequence[Document]) -> list[str]:
+    """Every container image that the documents name."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for key in ("containers", "initContainers"):
+                found.extend(str(item["image"]) for item in value.get(key) or () if isinstance(item, dict))
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(list(documents))
+    return found
+
+
+def name_of(document: Document) -> str:
+    """`kind/namespace/name`, for people."""
+    meta = document["metadata"]
+    return "/".join(part for part in (document["kind"].lower(), meta.get("namespace"), meta["name"]) if part)
+
+
+def split(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
+    """(what the rest needs to be checked against, the rest)."""
+    first = [document for document in documents if document["kind"] in FOUNDATIONS]
+    return first, [document for document in documents if document["kind"] not in FOUNDATIONS]
+
+
+def jobs_by_content(documents: Sequence[Document]) -> list[Document]:
+    """The documents, each Job named by what it does.
+
+    A Job cannot be changed: one that does the same again keeps its name and is left alone, one that does something
+    else is another Job.
+    """
+    result = []
+    for document in documents:
+        if document["kind"] == "Job":
+            document = copy.deepcopy(document)
+            content = json.dumps(document["spec"], sort_keys=True).encode()
+            digest = hashlib.sha256(content).hexdigest()[:8]
+            meta = document["metadata"]
+            meta["labels"] = {**meta.get("labels", {}), "flightdeck.dev/job": meta["name"], HASH: digest}
+            meta["name"] = f"{meta['name']}-{digest}"
+        result.append(document)
+    return result
+
+
+def as_yaml(documents: Sequence[Document]) -> str:
+    """One stream."""
+    return yaml.safe_dump_all(documents, sort_keys=False)

@@ -1,0 +1,53 @@
+"""What `cluster up` made, in the state folder: `cluster down` takes away exactly that."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+
+@dataclasses.dataclass
+class Record:
+    """Of one context.
+
+    Args:
+        made_cluster: the kind cluster itself.
+        made_registry: the local registry's container.
+        made_gateway: Envoy Gateway.
+        overlay: what was deployed last.
+    """
+
+    context: str
+    made_cluster: bool = False
+    made_registry: bool = False
+    made_gateway: bool = False
+    overlay: str = ""
+
+
+def path_of(state: Path) -> Path:
+    """The file."""
+    return state / "cluster.json"
+
+
+def read(state: Path, context: str) -> Record:
+    """What is known of this context; nothing when another context was worked on last."""
+    try:
+        content = json.loads(path_of(state).read_text())
+        found = Record(**content)
+    except (OSError, ValueError, TypeError):
+        return Record(context)
+    return found if found.context == context else Record(context)
+
+
+def write(state: Path, record: Record) -> None:
+    """Keep it; whole or not at all."""
+    state.mkdir(parents=True, exist_ok=True)
+    draft = path_of(state).with_suffix(".draft")
+    draft.write_text(json.dumps(dataclasses.asdict(record), indent=2))
+    draft.replace(path_of(state))
+
+
+def forget(state: Path) -> None:
+    """Nothing is left."""
+    path_of(state).unlink(missing_ok=True)

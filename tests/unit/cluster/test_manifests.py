@@ -1,0 +1,57 @@
+"""What goes to the API server, and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flightdeck.cluster.manifests import HASH, ManifestError, _replacement, images_of, jobs_by_content, name_of, split
+from flightdeck.cluster.manifests import render as rendered
+
+
+def job(image: str = "a@sha256:1") -> dict[str, Any]:
+    pod = {"spec": {"containers": [{"name": "one", "image": image}], "initContainers": [{"name": "b", "image": "b:1"}]}}
+    return {"kind": "Job", "metadata": {"name": "migrate", "namespace": "n"}, "spec": {"template": pod}}
+
+
+def test_a_job_is_named_by_what_it_does_so_that_it_runs_once():
+    (one,), (same,), (other,) = (jobs_by_content([it]) for it in (job(), job(), job("a@sha256:2")))
+    assert one["metadata"]["name"] == same["metadata"]["name"] != other["metadata"]["name"]
+    assert one["metadata"]["name"] == f"migrate-{one['metadata']['labels'][HASH]}"
+    assert one["metadata"]["labels"]["flightdeck.dev/job"] == "migrate"
+
+
+def test_the_given_documents_are_not_changed():
+    before = job()
+    jobs_by_content([before])
+    assert before == job()
+
+
+def test_images_of_every_container_are_found_wherever_they_are():
+    cron = {"kind": "CronJob", "spec": {"jobTemplate": {"spec": job("c:2")["spec"]}}}
+    assert sorted(images_of([job(), cron])) == ["a@sha256:1", "b:1", "b:1", "c:2"]
+
+
+def test_what_the_rest_is_checked_against_comes_first():
+    documents = [job(), {"kind": "Namespace", "metadata": {"name": "n"}}, {"kind": "CustomResourceDefinition"}]
+    first, rest = split(documents)
+    assert [it["kind"] for it in first] == ["Namespace", "CustomResourceDefinition"]
+    assert rest == [job()]
+    assert name_of(job()) == "job/n/migrate"
+
+
+def test_an_image_that_is_not_named_by_digest_is_refused():
+    with pytest.raises(ManifestError, match="only digests"):
+        _replacement("flightdeck/predictor", "localhost:5001/flightdeck/predictor:dev")
+    assert _replacement("flightdeck/predictor", "localhost:5001/x/predictor@sha256:ab") == {
+        "name": "flightdeck/predictor", "newName": "localhost:5001/x/predictor", "digest": "sha256:ab",
+    }  # fmt: skip
+
+
+def test_an_overlay_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path):
+    (tmp_path / "kind").mkdir()
+    (tmp_path / "kind" / "kustomization.yaml").write_text("resources: []\n")
+    with pytest.raises(ManifestError, match="there are: kind"):
+        rendered(tmp_path / "king", {})
