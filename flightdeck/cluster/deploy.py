@@ -35,7 +35,7 @@ def deploy(
     prepare: Callable[[], None] = lambda: None,
     wait_s: float = 600,
 ) -> list[str]:
-    """Check all documents against the API server, then apply them; returns what changed, as kubectl says it.
+    """Check all documents against the API server, then apply them; returns the names of what is other than before.
 
     Args:
         prepare: called when namespaces are there and all is checked, before anything that runs: makes Secrets.
@@ -64,11 +64,12 @@ def deploy(
     with _alone(kubectl, tell, wait_s):
         tell("apply")
         prepare()
-        said = [f"{name_of(document)} created" for document in laid]
-        said += changed(_apply(kubectl, first))
-        said += changed(_apply(kubectl, rest))
+        before = versions(kubectl, rest)
+        _apply(kubectl, first)
+        _apply(kubectl, rest)
         _remove_older_jobs(kubectl, rest)
-    return sorted(set(said))
+        after = versions(kubectl, rest)
+    return [name_of(document) for document in laid] + [name for name in after if after[name] != before.get(name)]
 
 
 def _check(kubectl: Kubectl, documents: Sequence[Document]) -> None:
@@ -95,20 +96,11 @@ def _apply(kubectl: Kubectl, documents: Sequence[Document], *more: str) -> str:
     )  # fmt: skip
 
 
-def changed(said: str) -> list[str]:
-    """Lines of `kubectl apply` without those about objects that were as they should be.
-
-    With --server-side kubectl says `serverside-applied` whether or not something changed, so the caller compares
-    resource versions where it must know; see `differences`.
-    """
-    return [line for line in said.splitlines() if line and not line.endswith("unchanged")]
-
-
 def versions(kubectl: Kubectl, documents: Sequence[Document]) -> dict[str, str]:
-    """Object -> generation, for those that are there: equal before and after means that nothing was changed."""
-    stdin = manifests.as_yaml(manifests.jobs_by_content(documents))
-    found = json.loads(kubectl("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=stdin) or '{"items": []}')
-    items = found.get("items", [found] if found.get("kind") else [])
+    """Object -> what it is, without its status, for those that are there."""
+    said = kubectl("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=manifests.as_yaml(documents))
+    found = json.loads(said or "{}")
+    items = found.get("items", [found] if found else [])
     return {name_of(item): f"{item['metadata']['uid']} {_content(item)}" for item in items}
 
 

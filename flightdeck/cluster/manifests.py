@@ -97,17 +97,16 @@ def jobs_by_content(documents: Sequence[Document]) -> list[Document]:
     A Job cannot be changed: one that does the same again keeps its name and is left alone, one that does something
     else is another Job.
     """
-    result = []
-    for document in documents:
-        if document["kind"] == "Job":
-            document = copy.deepcopy(document)
-            content = json.dumps(document["spec"], sort_keys=True).encode()
-            digest = hashlib.sha256(content).hexdigest()[:8]
-            meta = document["metadata"]
-            meta["labels"] = {**meta.get("labels", {}), "flightdeck.dev/job": meta["name"], HASH: digest}
-            meta["name"] = f"{meta['name']}-{digest}"
-        result.append(document)
-    return result
+    return [_by_content(it) if it["kind"] == "Job" else it for it in documents]
+
+
+def _by_content(job: Document) -> Document:
+    named = copy.deepcopy(job)
+    digest = hashlib.sha256(json.dumps(named["spec"], sort_keys=True).encode()).hexdigest()[:8]
+    meta = named["metadata"]
+    meta["labels"] = {**meta.get("labels", {}), "flightdeck.dev/job": meta["name"], HASH: digest}
+    meta["name"] = f"{meta['name']}-{digest}"
+    return named
 
 
 def as_yaml(documents: Sequence[Document]) -> str:
