@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status e2e e2e-all test check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving judge-bench lock clean
 
 help: ## List the targets.
@@ -42,6 +42,12 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.uv
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.lab
 
+# Small: what drives kubectl and docker. Both larger environments contain it.
+$(VENV)/.cluster: requirements/cluster.txt pyproject.toml $(VENV)/.uv
+	@test -e $(VENV)/.lab || $(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/cluster.txt requirements/uv.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
 setup: $(VENV)/.lab ## Install what the lab needs into .venv.
 
 setup-dev: $(VENV)/.dev ## Install what the tests and the checks need as well.
@@ -61,8 +67,23 @@ lab-status: setup ## Tell what runs, where, and how it is.
 lab-faults: setup ## Roll out planted faults under live traffic, after a `make lab`; at most 12 minutes.
 	@$(BIN)/flightdeck lab faults
 
+up: $(VENV)/.cluster ## Kubernetes: from the current context, or a kind cluster of its own, to a champion behind a Gateway.
+	@$(BIN)/flightdeck cluster up $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(OVERLAY),--overlay $(OVERLAY)) $(UP_ARGS)
+
+down: $(VENV)/.cluster ## Take away what `make up` made.
+	@$(BIN)/flightdeck cluster down $(UP_ARGS)
+
+status: $(VENV)/.cluster ## Each part on the cluster, and what is wrong with those that are not ready.
+	@$(BIN)/flightdeck cluster status
+
+e2e: setup-dev ## The cluster's tests on the current context, after `make up`: serving and three faults; at most 15 minutes.
+	@$(BIN)/python -m pytest -n0 -rs -m "not exhaustive" $(PYTEST_ARGS) tests/e2e
+
+e2e-all: setup-dev ## Every cluster test, every fault; the table goes to .flightdeck/e2e.md.
+	@$(BIN)/python -m pytest -n0 -rs $(PYTEST_ARGS) tests/e2e
+
 test: setup-dev check ## Every check and every test that needs no cluster.
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
 
 check: lint types imports ## Lint, types and import rules.
 
