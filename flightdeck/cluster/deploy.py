@@ -34,12 +34,14 @@ def deploy(
     tell: Tell = lambda _: None,
     prepare: Callable[[], None] = lambda: None,
     wait_s: float = 600,
+    dry_run: bool = False,
 ) -> list[str]:
     """Check all documents against the API server, then apply them; returns the names of what is other than before.
 
     Args:
         prepare: called when namespaces are there and all is checked, before anything that runs: makes Secrets.
         wait_s: how long to wait for another deploy to end.
+        dry_run: only check, and leave nothing behind.
     Raises:
         DeployRefused: a document is refused (what this call had laid for the check is taken away again), or another
             deploy does not end in time.
@@ -50,17 +52,19 @@ def deploy(
     _check(kubectl, first)
     fresh = [document for document in first if not _exists(kubectl, document)]
     laid: list[Document] = []
+    accepted = False
     try:
         for document in fresh:
             _apply(kubectl, [document])
             laid.append(document)
         _wait_established(kubectl, fresh)
         _check(kubectl, rest)
-    except BaseException:
-        for document in reversed(laid):
-            with contextlib.suppress(CommandFailed):
-                kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=manifests.as_yaml([document]))
-        raise
+        accepted = True
+    finally:
+        if dry_run or not accepted:
+            _take_away(kubectl, laid)
+    if dry_run:
+        return []
     with _alone(kubectl, tell, wait_s):
         tell("apply")
         prepare()
@@ -107,6 +111,12 @@ def versions(kubectl: Kubectl, documents: Sequence[Document]) -> dict[str, str]:
 def _content(item: dict[str, Any]) -> str:
     kept = {key: value for key, value in item.items() if key not in ("status", "metadata")}
     return json.dumps(kept, sort_keys=True)
+
+
+def _take_away(kubectl: Kubectl, documents: Sequence[Document]) -> None:
+    for document in reversed(documents):
+        with contextlib.suppress(CommandFailed):
+            kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=manifests.as_yaml([document]))
 
 
 def _exists(kubectl: Kubectl, document: Document) -> bool:

@@ -115,7 +115,8 @@ def wait_ready(
     """
     deadline, since = time.monotonic() + timeout_s, dict[tuple[str, str], float]()
     while True:
-        parts = [part for namespace in namespaces for part in _parts(kubectl, namespace) if only(part)]
+        parts, troubles = look(kubectl, namespaces)
+        parts = [part for part in parts if only(part)]
         open_parts = [part for part in parts if not part.done]
         if parts and not open_parts:
             return parts
@@ -124,7 +125,6 @@ def wait_ready(
             len(parts) - len(open_parts),
             len(parts),
         )
-        troubles = [it for namespace in namespaces for it in troubles_of(_pods(kubectl, namespace))]
         now = time.monotonic()
         since = {key: since.get(key, now) for key in ((it.pod, it.reason) for it in troubles)}
         lasting = [it for it in troubles if it.reason in HOPELESS or now - since[it.pod, it.reason] > PATIENCE_S]
@@ -134,6 +134,12 @@ def wait_ready(
             names = ", ".join(part.name for part in failed or open_parts)
             raise NotReady(f"{names} {why}\n{explain(kubectl, lasting or troubles, failed)}".rstrip())
         time.sleep(1)
+
+
+def look(kubectl: Kubectl, namespaces: Sequence[str]) -> tuple[list[Part], list[Trouble]]:
+    """Every workload as it is now, and what keeps pods from being ready."""
+    parts = [part for namespace in namespaces for part in _parts(kubectl, namespace)]
+    return parts, [it for namespace in namespaces for it in troubles_of(_pods(kubectl, namespace))]
 
 
 def explain(kubectl: Kubectl, troubles: Sequence[Trouble], failed: Sequence[Part] = ()) -> str:

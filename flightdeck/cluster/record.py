@@ -32,12 +32,16 @@ def path_of(state: Path) -> Path:
 
 def read(state: Path, context: str) -> Record:
     """What is known of this context; nothing when another context was worked on last."""
+    found = last(state)
+    return found if found and found.context == context else Record(context)
+
+
+def last(state: Path) -> Record | None:
+    """Of the context that was worked on last; None when nothing is known."""
     try:
-        content = json.loads(path_of(state).read_text())
-        found = Record(**content)
+        return Record(**json.loads(path_of(state).read_text()))
     except (OSError, ValueError, TypeError):
-        return Record(context)
-    return found if found.context == context else Record(context)
+        return None
 
 
 def write(state: Path, record: Record) -> None:

@@ -1,0 +1,115 @@
+"""`flightdeck cluster`: the whole loop on Kubernetes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flightdeck.cli.options import State, layout_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The whole loop on Kubernetes: kind, minikube, or the cluster of the current kubectl context.\n\n"
+    "Example: flightdeck cluster up && flightdeck cluster status",
+)
+
+Yes = Annotated[bool, typer.Option("--yes", help="Also when the context looks like production.")]
+INTERRUPTED = 130
+
+
+@app.command()
+def up(
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="kind or minikube; default: the current context, else kind.")
+    ] = None,
+    overlay: Annotated[
+        str | None, typer.Option("--overlay", help="Folder under k8s/overlays; default: it fits.")
+    ] = None,
+    yes: Yes = False,
+    state: State = None,
+) -> None:
+    """From whatever is there to a stack that answers: cluster, images, manifests, first pipeline, first champion.
+
+    Safe to repeat: what is there and right stays as it is. Exit code 1 when a part fell short, with pod, reason and its
+    last log lines.
+
+    Example: flightdeck cluster up --cluster kind
+    """
+    from rich.console import Console
+
+    from flightdeck.cluster.failures import EXPECTED
+    from flightdeck.cluster.up import STAGES, Up
+    from flightdeck.progress import Board
+
+    layout, console = layout_of(state), Console()
+    board = Board(list(STAGES), console, "Flightdeck on Kubernetes")
+    run = Up(layout.root, board, wanted=cluster or None, sure=yes, overlay=overlay)
+    try:
+        with board:
+            run.all()
+    except KeyboardInterrupt:
+        console.print(board.table())
+        print("interrupted; run it again to go on, or `flightdeck cluster down`", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except EXPECTED as error:
+        console.print(board.table())
+        print(f"\nflightdeck cluster up: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    console.print(board.table())
+    for name, address in run.addresses().items():
+        print(f"{name:<12} {address}")
+    raise typer.Exit(0 if board.ok else 1)
+
+
+@app.command()
+def down(yes: Yes = False, state: State = None) -> None:
+    """Take away what `cluster up` made: the cluster if it made it, else its namespaces and what it installed.
+
+    Example: flightdeck cluster down
+    """
+    from flightdeck.cluster.down import take_down
+    from flightdeck.cluster.failures import EXPECTED
+
+    try:
+        said = take_down(layout_of(state).root, sure=yes, tell=lambda it: print(f"... {it}"))
+    except EXPECTED as error:
+        print(f"flightdeck cluster down: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print("\n".join(said) or "nothing to take away")
+
+
+@app.command()
+def status(
+    context: Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")] = None,
+) -> None:
+    """Each part, whether it is ready, and what is wrong with those that are not. Exit code 1 while one is not.
+
+    Example: flightdeck cluster status
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from flightdeck.cluster.commands import Kubectl, current_context
+    from flightdeck.cluster.failures import EXPECTED
+    from flightdeck.cluster.names import PLATFORM, SERVING
+    from flightdeck.cluster.readiness import explain, look
+
+    try:
+        chosen = context or current_context()
+        if not chosen:
+            print("flightdeck cluster status: no kubectl context; `make up` makes a cluster", file=sys.stderr)
+            raise typer.Exit(1)
+        kubectl = Kubectl(chosen)
+        parts, troubles = look(kubectl, (PLATFORM, SERVING))
+        table = Table("part", "ready", "", title=chosen, title_justify="left", box=None)
+        for part in parts:
+            table.add_row(part.name, f"{part.ready}/{part.wanted}", part.failed or ("" if part.done else "waits"))
+        Console().print(table)
+        if troubles:
+            print(explain(kubectl, troubles))
+    except EXPECTED as error:
+        print(f"flightdeck cluster status: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    raise typer.Exit(0 if parts and all(part.done for part in parts) else 1)

@@ -1,0 +1,60 @@
+"""An overlay with what the repository says beside it: one ModelRollout and one HTTPRoute per file in specs/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flightdeck.cluster import deploy, images, manifests
+from flightdeck.cluster.commands import Kubectl
+from flightdeck.cluster.manifests import Document
+from flightdeck.cluster.names import CHECKOUT, K8S, SERVING
+from flightdeck.cluster.secrets import ensure_secrets
+from services.rollout_operator import workloads
+
+OWN_SECRETS = ("kind", "minikube")  # elsewhere the platform's people make them
+
+
+def models(specs: Path = CHECKOUT / "specs") -> list[str]:
+    """Names of the models that have a rollout, sorted."""
+    return sorted(it["metadata"]["name"] for it in _rollouts(specs))
+
+
+def _rollouts(specs: Path) -> list[dict[str, Any]]:
+    return [yaml.safe_load(path.read_text()) for path in sorted(specs.glob("*.rollout.yaml"))]
+
+
+def documents(overlay: str, state: Path, specs: Path = CHECKOUT / "specs") -> list[Document]:
+    """All that a deploy of `overlay` applies.
+
+    Raises:
+        ManifestError: no such overlay, or an image was not pushed.
+    """
+    found = manifests.render(K8S / "overlays" / overlay, images.pushed(state))
+    rollouts = _rollouts(specs)
+    for rollout in rollouts:
+        rollout["metadata"]["namespace"] = SERVING
+        name = rollout["metadata"]["name"]
+        found += [rollout, workloads.git_route(name, namespace=SERVING, alone=len(rollouts) == 1)]
+    return found
+
+
+def bring(
+    kubectl: Kubectl, overlay: str, state: Path, *, tell: Callable[[str], None], dry_run: bool = False
+) -> list[str]:
+    """Deploy it; returns the names of what is other than before.
+
+    Raises:
+        ManifestError, DeployRefused, CommandFailed: see deploy.py.
+    """
+
+    def prepare() -> None:
+        if overlay in OWN_SECRETS:
+            made = ensure_secrets(kubectl)
+            if made:
+                tell(f"generated the Secrets {', '.join(made)}")
+
+    return deploy.deploy(kubectl, documents(overlay, state), tell=tell, prepare=prepare, dry_run=dry_run)

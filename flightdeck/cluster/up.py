@@ -1,0 +1,213 @@
+"""From whatever is there to a stack that answers: the stages of `flightdeck cluster up`, each safe to repeat."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from flightdeck.cluster import champion, gateway, images, kind, overlays, record, registry
+from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context
+from flightdeck.cluster.dagster_client import DagsterClient
+from flightdeck.cluster.forward import forward
+from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
+from flightdeck.cluster.readiness import wait_ready
+from flightdeck.cluster.target import How, Target, choose
+from flightdeck.contracts.release import Release
+from flightdeck.progress import Board, Stage
+
+STAGES = ("images", "cluster", "registry", "gateway", "deploy", "ready", "pipeline", "champion", "answer")
+READY_S = 480.0
+GATEWAY_PORT = 8080  # of k8s/kind.yaml, on 127.0.0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstRun:
+    """What an empty cluster is given: specs/first_run.yaml."""
+
+    model: str
+    first: dt.date
+    until: dt.datetime
+
+
+def first_run(path: Path = CHECKOUT / "specs" / "first_run.yaml") -> FirstRun:
+    """Read it.
+
+    Raises:
+        ValueError: a field is missing or of another kind.
+    """
+    content = yaml.safe_load(path.read_text())
+    try:
+        return FirstRun(content["model"], content["from"], content["until"].astimezone(dt.UTC))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: needs model, from (a day) and until (a time with zone); found {content}") from error
+
+
+class Up:
+    """One run of all stages; what was made is written down as it is made."""
+
+    def __init__(self, state: Path, board: Board, *, wanted: str | None, sure: bool, overlay: str | None) -> None:
+        self.state, self.board, self.wanted, self.sure = state, board, wanted, sure
+        self.overlay_name = overlay
+        self.target: Target
+        self.kubectl: Kubectl
+        self.run = first_run()
+
+    def all(self) -> Release:
+        """Every stage; returns what serves."""
+        current = current_context()
+        answers = current is not None and Kubectl(current).answers()
+        self.target = choose(current, answers=answers, wanted=self.wanted, sure=self.sure)
+        self.overlay = self.overlay_name or self.target.overlay
+        self.record = record.read(self.state, self.target.context)
+        for name in STAGES:
+            with self.board.stage(name) as stage:
+                getattr(self, name)(stage)
+        return self.release
+
+    def images(self, stage: Stage) -> None:
+        """Build what changed."""
+        for name in IMAGES:
+            built = images.build(name, tell=self._tell(stage, name))
+            stage.figure(f"{name} {built.words}")
+
+    def cluster(self, stage: Stage) -> None:
+        """The current context, or a cluster of our own."""
+        if self.target.how is How.EXISTING:
+            self.kubectl = Kubectl(self.target.context)
+            stage.figure(f"{self.target.context} answers")
+            return
+        if self.target.how is How.KIND:
+            self.kubectl = kind.create_kind(self.target.kind_name or "flightdeck", self._tell(stage))
+        else:
+            self.kubectl = kind.create_minikube(self._tell(stage))
+        self.record.made_cluster = True
+        record.write(self.state, self.record)
+        stage.figure(f"made {self.target.context}")
+
+    def registry(self, stage: Stage) -> None:
+        """A registry that host, nodes and pods reach, with our images in it."""
+        chosen = registry.ensure(self.target, self.kubectl, tell=self._tell(stage))
+        self.record.made_registry = self.record.made_registry or chosen.made
+        record.write(self.state, self.record)
+        for name in IMAGES:
+            reference = images.push(name, chosen, state=self.state, tell=self._tell(stage, name))
+            stage.figure(f"{name}@{reference.rpartition('@')[2][7:19]}")
+
+    def gateway(self, stage: Stage) -> None:
+        """Gateway API and Envoy Gateway."""
+        made = gateway.ensure_gateway(self.kubectl, self._tell(stage))
+        self.record.made_gateway = self.record.made_gateway or made
+        record.write(self.state, self.record)
+        stage.figure("installed Envoy Gateway" if made else "Envoy Gateway is there")
+
+    def deploy(self, stage: Stage) -> None:
+        """The overlay, refused as a whole when the API server would not take it."""
+        changed = overlays.bring(self.kubectl, self.overlay, self.state, tell=self._tell(stage))
+        self.record.overlay = self.overlay
+        record.write(self.state, self.record)
+        stage.figure(f"overlay {self.overlay}: {len(changed) or 'nothing'} changed")
+
+    def ready(self, stage: Stage) -> None:
+        """Every part of it."""
+
+        def tell(doing: str, done: int, total: int) -> None:
+            stage.tell(doing, done, total)
+            self.board.tick(stage)
+
+        parts = wait_ready(self.kubectl, (PLATFORM, SERVING), timeout_s=READY_S, tell=tell)
+        stage.figure(f"{len(parts)} parts ready")
+
+    def pipeline(self, stage: Stage) -> None:
+        """Data, features and a version that may serve; nothing when one is registered."""
+        run = self.run
+        with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
+            self.versions = champion.versions(tracking, run.model)
+        if any(it.verdict == "PROMOTE" and it.image for it in self.versions):
+            stage.figure(f"{run.model} has {len(self.versions)} versions")
+            return
+        stand_clock(self.kubectl, run.until)
+        with forward(self.kubectl, PLATFORM, "dagster-webserver", 3000) as url:
+            client = DagsterClient(url)
+            for job, config in self._jobs():
+                started = time.monotonic()
+                client.run(job, config, tell=self._tell(stage, job))
+                stage.figure(f"{job} {time.monotonic() - started:.0f} s")
+        with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
+            self.versions = champion.versions(tracking, run.model)
+
+    def _jobs(self) -> list[tuple[str, dict[str, Any]]]:
+        raise NotImplementedError
+
+    def champion(self, stage: Stage) -> None:
+        """The first release, when nothing serves yet; whatever comes later is for the rollout."""
+        serves = champion.serving(self.kubectl, self.run.model)
+        if serves:
+            self.release = serves
+            stage.figure(f"{serves.short} serves")
+            return
+
+        def tell(doing: str, done: int, total: int) -> None:
+            stage.tell(doing, done, total)
+            self.board.tick(stage)
+
+        version = champion.may_serve(self.versions)
+        self.release = champion.serve_first(self.kubectl, self.run.model, version, tell)
+        stage.figure(self.release.short)
+
+    def answer(self, stage: Stage) -> None:
+        """Through the Gateway, as a user."""
+        url = gateway_url(self.kubectl)
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                answer = httpx.get(f"{url}/v1/model", timeout=5)
+                if answer.status_code == 200:
+                    break
+                words = f"{answer.status_code} {answer.text[:100]}"
+            except httpx.HTTPError as error:
+                words = str(error)
+            if not stage.expect(time.monotonic() < deadline, f"{url}/v1/model: {words}"):
+                return
+            stage.tell(words)
+            self.board.tick(stage)
+            time.sleep(0.5)
+        stage.figure(f"{url} answers")
+
+    def _tell(self, stage: Stage, about: str = "") -> Callable[[str], None]:
+        def tell(words: str) -> None:
+            stage.tell(f"{about}: {words}" if about else words)
+            self.board.tick(stage)
+
+        return tell
+
+
+def stand_clock(kubectl: Kubectl, at: dt.datetime) -> None:
+    """Everybody's now is `at`: the data end there."""
+    text = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    kubectl("-n", PLATFORM, "exec", "deployment/dagster-code", "--", "flightdeck", "clock", "set", text)
+
+
+def gateway_url(kubectl: Kubectl) -> str:
+    """Where users of the current cluster reach the Gateway from this machine."""
+    if kubectl.context.startswith("kind-"):
+        return f"http://127.0.0.1:{GATEWAY_PORT}"
+    found = kubectl.get("gateway", "flightdeck", "-n", SERVING)
+    addresses = [item["value"] for item in found.get("status", {}).get("addresses", ())]
+    if not addresses:
+        raise CommandFailed(
+            "the Gateway flightdeck has no address yet: does the cluster give addresses to LoadBalancers?"
+        )
+    return f"http://{addresses[0]}"
+
+
+__all__ = ["STAGES", "FirstRun", "Up", "first_run", "gateway_url", "stand_clock"]
+_ = (json, os)

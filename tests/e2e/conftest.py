@@ -1,0 +1,158 @@
+"""The stack on the current kubectl context, as `make up` leaves it; skipped loudly where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from benchmarks.open_load import Answer, Load
+from flightdeck.cluster.commands import Kubectl, current_context
+from flightdeck.cluster.names import PLATFORM, SERVING
+from flightdeck.cluster.readiness import look
+from flightdeck.cluster.target import looks_like_production
+from flightdeck.cluster.up import first_run, gateway_url
+
+RATE_PER_S = 40.0
+RESULTS = Path(".flightdeck/e2e.md")
+
+
+@dataclasses.dataclass
+class Row:
+    """One fault: what users met."""
+
+    fault: str
+    requests: int
+    failed: int
+    degraded: int
+    recovered_s: float
+    words: str
+
+
+ROWS: list[Row] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The table of faults, for docs and for whoever looks."""
+    if not ROWS:
+        return
+    head = "| fault | requests | failed | degraded | recovered after | what was seen |\n"
+    head += "| --- | --: | --: | --: | --: | --- |\n"
+    body = "".join(
+        f"| {it.fault} | {it.requests:,} | {it.failed} | {it.degraded:,} | {it.recovered_s:.0f} s | {it.words} |\n"
+        for it in ROWS
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(head + body)
+    print("\n" + head + body)
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Kubectl:
+    """The stack's cluster."""
+    context = current_context()
+    if context is None or not Kubectl(context).answers():
+        pytest.skip("NOT RUN: no cluster answers; run `make up` first")
+    if looks_like_production(context):
+        pytest.skip(f"NOT RUN: {context} looks like production, and these tests break things")
+    found = Kubectl(context)
+    if found.find("namespace", SERVING) is None:
+        pytest.skip(f"NOT RUN: {context} has no Flightdeck; run `make up` first")
+    return found
+
+
+@pytest.fixture(scope="session")
+def url(kubectl: Kubectl) -> str:
+    """The Gateway, from this machine."""
+    return gateway_url(kubectl)
+
+
+@pytest.fixture(scope="session")
+def model() -> str:
+    """The model that serves."""
+    return first_run().model
+
+
+@pytest.fixture
+def settled(kubectl: Kubectl) -> None:
+    """Every part is ready before a fault is planted."""
+    until_ready(kubectl)
+
+
+def until_ready(kubectl: Kubectl, within_s: float = 180, only: Callable[[str], bool] = lambda _: True) -> float:
+    """Wait until every part is ready; returns the seconds it took."""
+    began = time.monotonic()
+    while True:
+        parts = [it for it in look(kubectl, (PLATFORM, SERVING))[0] if only(it.name)]
+        if parts and all(it.done for it in parts):
+            return time.monotonic() - began
+        missing = ", ".join(f"{it.name} {it.ready}/{it.wanted} {it.failed}" for it in parts if not it.done)
+        assert time.monotonic() - began < within_s, f"not ready after {within_s:.0f} s: {missing}"
+        time.sleep(0.5)
+
+
+def request_body(at: dt.datetime) -> bytes:
+    """The example request of the use case, asked at the clock's time plus the model's horizon."""
+    import msgspec
+
+    from feature_repo.request import EXAMPLE, Request
+
+    fields = msgspec.to_builtins(EXAMPLE)
+    times = {name: at.isoformat() for name, value in fields.items() if isinstance(value, str) and "T" in value[9:12]}
+    return msgspec.json.encode({"rows": [msgspec.convert({**fields, **times}, Request)]})
+
+
+@pytest.fixture(scope="session")
+def body() -> bytes:
+    """Two hours after the moment at which the cluster's clock stands."""
+    return request_body(first_run().until + dt.timedelta(hours=2))
+
+
+@pytest.fixture
+def load(url: str, body: bytes) -> Iterator[Callable[..., Load]]:
+    """Starts users at a constant rate; they end with the test."""
+    parts, running = urlsplit(url), list[Load]()
+    assert parts.hostname in ("127.0.0.1", "localhost"), f"load goes to this machine only, not to {url}"
+
+    def start(rate_per_s: float = RATE_PER_S) -> Load:
+        running.append(Load(parts.port or 80, body, rate_per_s=rate_per_s).__enter__())
+        return running[-1]
+
+    yield start
+    for it in running:
+        it.__exit__()
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Add a row to the table of faults."""
+
+    def add(fault: str, answers: list[Answer], recovered_s: float, words: str = "") -> None:
+        failed = sum(it.status != 200 for it in answers)
+        ROWS.append(Row(fault, len(answers), failed, sum(bool(it.reasons) for it in answers), recovered_s, words))
+
+    return add
+
+
+def predict(url: str, body: bytes) -> dict[str, Any]:
+    """One answer."""
+    answer = httpx.post(f"{url}/v1/predict", content=body, headers={"content-type": "application/json"}, timeout=10)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = json.loads(answer.text)
+    return found
+
+
+def first_failure(answers: list[Answer]) -> str:
+    """For the message of an assertion."""
+    failed = [it for it in answers if it.status != 200]
+    return (
+        f"{len(failed)} of {len(answers)} failed, the first with {failed[0].status} {failed[0].said}" if failed else ""
+    )

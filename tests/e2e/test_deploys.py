@@ -1,0 +1,65 @@
+"""Deploys refuse before they touch anything, wait for each other, and change nothing when there is nothing to change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flightdeck.cluster import deploy, overlays
+from flightdeck.cluster.commands import Kubectl
+from flightdeck.cluster.deploy import DeployRefused
+from flightdeck.cluster.names import CHECKOUT, PLATFORM
+from flightdeck.contracts.layout import StateLayout
+from tests.e2e.conftest import until_ready
+
+STATE = StateLayout.from_env().root
+OVERLAY = "kind"
+
+
+def run(*argv: str, cwd: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
+    program = (sys.executable, "-m", "flightdeck.cli", "deploy", "--state", str(STATE), *argv)
+    return subprocess.run(program, capture_output=True, text=True, timeout=600, check=False, cwd=cwd)
+
+
+def test_a_deploy_of_what_is_there_changes_nothing(kubectl: Kubectl):
+    done = run("--overlay", OVERLAY)
+    assert done.returncode == 0, done.stderr
+    assert "nothing changed" in done.stdout
+
+
+def test_a_manifest_with_a_wrong_key_is_refused_before_anything_is_touched(kubectl: Kubectl):
+    documents = overlays.documents(OVERLAY, STATE)
+    wrong = next(it for it in documents if it["kind"] == "Deployment")
+    wrong["spec"]["replcas"] = 7
+    other = next(it for it in documents if it["kind"] == "ConfigMap")
+    other["data"]["planted"] = "yes"
+    with pytest.raises(DeployRefused, match=r"nothing was changed[\s\S]*replcas"):
+        deploy.deploy(kubectl, documents)
+    found = kubectl.get("configmap", other["metadata"]["name"], "-n", other["metadata"]["namespace"])
+    assert "planted" not in found["data"]
+
+
+@pytest.mark.exhaustive
+def test_two_deploys_at_once_both_end_well_one_after_the_other(kubectl: Kubectl):
+    argv = (sys.executable, "-m", "flightdeck.cli", "deploy", "--state", str(STATE), "--overlay", OVERLAY)
+    both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [it.communicate(timeout=600)[0] for it in both]
+    assert [it.returncode for it in both] == [0, 0], said
+    assert kubectl.find("lease", deploy.LEASE, PLATFORM) is None
+    until_ready(kubectl)
+
+
+@pytest.mark.exhaustive
+def test_an_overlay_that_names_an_image_without_digest_is_refused(kubectl: Kubectl, tmp_path: Path):
+    shutil.copy(STATE / "images.json", tmp_path / "images.json")
+    (tmp_path / "images.json").write_text("{}")
+    done = subprocess.run(
+        (sys.executable, "-m", "flightdeck.cli", "deploy", "--state", str(tmp_path), "--overlay", OVERLAY),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "flightdeck images push" in done.stderr
