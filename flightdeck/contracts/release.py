@@ -17,6 +17,11 @@ class ModelRef(_Strict):
     name: str
     version: str
     sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$")
+    image: str | None = pydantic.Field(
+        default=None,
+        pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$",
+        description="The artefact as an OCI image by digest, where nodes pull it; none in the lab.",
+    )
 
 
 class Release(_Strict):
@@ -28,7 +33,10 @@ class Release(_Strict):
 
     @property
     def id(self) -> str:
-        """Eight hex digits that name exactly this release: in the names of processes and clusters, and in tables."""
+        """Eight hex digits that name exactly this release: in the names of processes and clusters, and in tables.
+
+        Where the model lies (`model.image`) is no part of it: `model.sha256` names the content.
+        """
         content = "\n".join((self.image, self.model.name, self.model.version, self.model.sha256, self.feature_service))
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
