@@ -40,6 +40,7 @@ COMMANDS = {
     "rollout": Command("flightdeck.cli.rollout", "Take a release to the users step by step; step in.", "lab"),
     "clock": Command("flightdeck.cli.clock", "Everybody's clock: wall time or a replay's.", "pipeline"),
     "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),
+    "images": Command("flightdeck.cli.images", "Build, push and weigh the images.", "cluster"),
     "cluster": Command("flightdeck.cli.cluster", "Run the whole loop on Kubernetes: up, down, status.", "cluster"),
     "deploy": Command("flightdeck.cli.deploy", "Bring an overlay of k8s/ to the cluster.", "cluster"),
 }

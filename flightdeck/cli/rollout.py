@@ -268,6 +268,17 @@ def report(
             raise ValueError(str(error)) from error
 
 
+@app.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition that teaches a cluster what a ModelRollout is.
+
+    Example: flightdeck rollout crd | kubectl apply --server-side -f -
+    """
+    from services.rollout_operator.crd import as_yaml
+
+    sys.stdout.write(as_yaml())
+
+
 def _store(state: Path | None) -> Store:
     from flightdeck.lab.rollout.store import Store
 

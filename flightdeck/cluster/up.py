@@ -99,7 +99,7 @@ class Up:
         self.record.made_registry = self.record.made_registry or chosen.made
         record.write(self.state, self.record)
         for name in IMAGES:
-            reference = images.push(name, chosen, state=self.state, tell=self._tell(stage, name))
+            reference = images.push(name, chosen.pull, state=self.state, tell=self._tell(stage, name))
             stage.figure(f"{name}@{reference.rpartition('@')[2][7:19]}")
 
     def gateway(self, stage: Stage) -> None:

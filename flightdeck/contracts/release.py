@@ -14,9 +14,9 @@ class _Strict(pydantic.BaseModel):
 class ModelRef(_Strict):
     """One registered model version, by content."""
 
-    name: str
-    version: str
-    sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$")
+    name: str = pydantic.Field(description="Registered name of the model.")
+    version: str = pydantic.Field(description="Version in the registry.")
+    sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="Of the artefact's manifest: its content.")
     image: str | None = pydantic.Field(
         default=None,
         pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$",
@@ -25,11 +25,13 @@ class ModelRef(_Strict):
 
 
 class Release(_Strict):
-    """What serves: `image` names the code (an image digest, or in the lab a commit)."""
+    """What serves: code, model and feature service, each by content. Git leaves it out; whoever delivers sets it."""
 
-    image: str = pydantic.Field(min_length=1)
+    image: str = pydantic.Field(min_length=1, description="The code: an image by digest; in the lab a commit.")
     model: ModelRef
-    feature_service: str = pydantic.Field(alias="featureService")
+    feature_service: str = pydantic.Field(
+        alias="featureService", description="What the model reads, by its name in the feature registry."
+    )
 
     @property
     def id(self) -> str:

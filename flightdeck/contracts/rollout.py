@@ -29,7 +29,7 @@ def duration_s(value: Any) -> float:
     Raises:
         ValueError: not such a text; a bare number has no unit and is refused.
     """
-    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+    if not isinstance(value, str) or len(value) > 40 or not _DURATION.fullmatch(value):
         raise ValueError(f"a duration with a unit, e.g. 90s, 10m or 1h30m; found {value!r}")
     return sum(float(number) * _UNIT_S[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value))
 
@@ -53,6 +53,12 @@ Duration = Annotated[
 ]
 
 
+def _deadline(longest_s: float, description: str, default: Any = ...) -> Any:
+    """A field that holds a Duration; the schema of a text has no bounds, so they are told beside it, in seconds."""
+    told: dict[str, Any] = {"exclusiveMinimum": 0, "maximum": longest_s}
+    return pydantic.Field(default=default, gt=0, le=longest_s, description=description, json_schema_extra=told)
+
+
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
@@ -65,7 +71,7 @@ class Shadow(_Strict):
     min_pairs: int = pydantic.Field(
         ge=1, le=10_000_000, description="Pairs of answers to see before the step may pass."
     )
-    deadline: Duration = pydantic.Field(gt=0, le=7 * 86_400, description="Real time after which `onDeadline` decides.")
+    deadline: Duration = _deadline(7 * 86_400, "Real time after which `onDeadline` decides.")
 
 
 class Canary(_Strict):
@@ -75,7 +81,7 @@ class Canary(_Strict):
     min_requests: int = pydantic.Field(
         default=100, ge=1, le=10_000_000, description="Answers by the candidate to see in this step before it may pass."
     )
-    deadline: Duration = pydantic.Field(gt=0, le=7 * 86_400, description="Real time after which `onDeadline` decides.")
+    deadline: Duration = _deadline(7 * 86_400, "Real time after which `onDeadline` decides.")
 
 
 class Step(_Strict):
@@ -188,29 +194,31 @@ class Judge(_Strict):
 
 
 class OnLimit(enum.StrEnum):
-    """What happens when a step's deadline passes without a verdict."""
+    """Then `hold` stays as it is until a person decides, `abort` sends the candidate home, and `promote` takes the next
+    step as if this one had passed."""  # fmt: skip
 
-    HOLD = "hold"  # stay as it is until a person decides
+    HOLD = "hold"
     ABORT = "abort"
-    PROMOTE = "promote"  # the next step, as if it had passed
+    PROMOTE = "promote"
 
 
 class OnNewRelease(enum.StrEnum):
-    """What a new release does to a running rollout."""
+    """What a new release does to a running rollout: `queueNewest` waits for its end, and only the newest one waits;
+    `supersede` aborts it and begins."""  # fmt: skip
 
-    QUEUE_NEWEST = "queueNewest"  # waits for its end; only the newest one waits
-    SUPERSEDE = "supersede"  # aborts it and begins
+    QUEUE_NEWEST = "queueNewest"
+    SUPERSEDE = "supersede"
 
 
 class RolloutSpec(_Strict):
     """The wanted state. Git owns all but `release`, which the pipeline sets."""
 
     release: Release
-    replicas: int = pydantic.Field(ge=1, le=100, description="Of champion and candidate each.")
+    replicas: int = pydantic.Field(ge=1, le=100, description="Replicas of champion and of candidate.")
     plan: list[Step] = pydantic.Field(min_length=1, max_length=20, description="In this order; 100 % follows the last.")
     judge: Judge
-    ready_deadline: Duration = pydantic.Field(
-        default=300.0, gt=0, le=86_400, description="For the candidate's replicas to be ready, and to be retired."
+    ready_deadline: Duration = _deadline(
+        86_400, "For the candidate's replicas to be ready, and to be retired.", default=300.0
     )
     on_deadline: OnLimit = pydantic.Field(description="A step's deadline passed while the judge was watching.")
     on_no_data: OnLimit = pydantic.Field(description="A step's deadline passed without data for some metric.")

@@ -1,0 +1,208 @@
+"""Adapter of Docker: our images, built when their content changed, pushed, and named by digest from then on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import yaml
+
+from flightdeck.cluster.commands import CommandFailed, run
+from flightdeck.cluster.names import CHECKOUT, IMAGES
+
+Tell = Callable[[str], None]
+
+# What goes into each image: a change of any of it makes another tag, and nothing else does.
+INPUTS = {
+    "predictor": (
+        "bentofile.yaml",
+        "services",
+        "feature_repo",
+        "flightdeck",
+        "requirements/service.txt",
+        "requirements/uv.txt",
+    ),
+    "pipelines": ("feature_repo", "flightdeck", "pipelines", "specs", "requirements/orchestration.txt"),
+    "mlflow": ("requirements/tracking.txt",),
+}
+PUSHED = "images.json"
+SOURCE_ENV = "FLIGHTDECK_SOURCE"  # address of the repository, for the label
+# How packages are found is the builder's business: given to the build, never kept in a layer.
+PIP_ENV = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A local image.
+
+    Args:
+        tag: `flightdeck/<name>:<first 12 digits of its content>`.
+        size_mb: uncompressed.
+        fresh: it was built just now.
+    """
+
+    name: str
+    tag: str
+    size_mb: float
+    fresh: bool
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        return f"{self.tag.rpartition(':')[2]} {self.size_mb:.0f} MB{'' if self.fresh else ' (there)'}"
+
+
+def content_of(name: str, root: Path = CHECKOUT) -> str:
+    """Twelve hex digits of all that goes into an image."""
+    digest = hashlib.sha256()
+    for path in sorted(_files([f"images/{name}", *INPUTS[name]], root)):
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def _files(inputs: Iterable[str], root: Path) -> Iterable[Path]:
+    for item in inputs:
+        path = root / item
+        if path.is_file():
+            yield path
+        else:
+            yield from (it for it in path.rglob("*") if it.is_file() and "__pycache__" not in it.parts)
+
+
+def build(name: str, *, tell: Tell = lambda _: None, root: Path = CHECKOUT) -> Built:
+    """The image of what is in the checkout; not built again when it is there.
+
+    Raises:
+        CommandFailed: Docker is absent, does not run, or the build fails; with its last lines.
+    """
+    tag = f"flightdeck/{name}:{content_of(name, root)}"
+    size = _size_mb(tag)
+    if size is not None:
+        return Built(name, tag, size, fresh=False)
+    tell(f"build {tag}")
+    revision = _git("rev-parse", "HEAD", root=root) or "unknown"
+    settings = {
+        "REVISION": revision,
+        "VERSION": tag.rpartition(":")[2],
+        "SOURCE": os.environ.get(SOURCE_ENV, "unknown"),
+        "SOURCE_DATE_EPOCH": _git("log", "-1", "--format=%ct", root=root) or "0",
+    }
+    arguments = [it for key, value in settings.items() for it in ("--build-arg", f"{key}={value}")]
+    arguments += [it for key in PIP_ENV if os.environ.get(key) for it in ("--build-arg", key)]
+    dockerfile = root / "images" / name / "Dockerfile"
+    run(("docker", "build", "--file", str(dockerfile), "--tag", tag, *arguments, str(root)), timeout_s=1800)
+    return Built(name, tag, _size_mb(tag) or 0.0, fresh=True)
+
+
+def push(name: str, registry: str, *, state: Path, tell: Tell = lambda _: None) -> str:
+    """Push the built image; returns and keeps `registry/name@sha256:...`, which deploys use.
+
+    Args:
+        registry: host and path as host and nodes name it, e.g. `localhost:5001/flightdeck`.
+    Raises:
+        CommandFailed: it was not built, or the registry refuses.
+    """
+    tag = f"flightdeck/{name}:{content_of(name)}"
+    known = pushed(state).get(f"flightdeck/{name}", "")
+    remote = f"{registry}/{name}:{tag.rpartition(':')[2]}"
+    if known.startswith(f"{registry}/{name}@") and _known(state).get(name) == remote and _is_there(remote):
+        return known
+    tell(f"push {remote}")
+    run(("docker", "tag", tag, remote), timeout_s=60)
+    run(("docker", "push", "--quiet", remote), timeout_s=900)
+    digests = json.loads(run(("docker", "image", "inspect", remote, "--format", "{{json .RepoDigests}}"), timeout_s=60))
+    reference = next((it for it in digests if it.startswith(f"{registry}/{name}@")), None)
+    if reference is None:
+        raise CommandFailed(
+            f"{remote}: pushed, but Docker tells no digest for it; it tells: {', '.join(digests) or 'none'}"
+        )
+    content = {"digests": {**pushed(state), f"flightdeck/{name}": reference}, "tags": {**_known(state), name: remote}}
+    state.mkdir(parents=True, exist_ok=True)
+    draft = state / f".{PUSHED}"
+    draft.write_text(json.dumps(content, indent=2, sort_keys=True))
+    draft.replace(state / PUSHED)
+    return str(reference)
+
+
+def pushed(state: Path) -> dict[str, str]:
+    """Name in the manifests -> reference by digest, of what was pushed from this checkout."""
+    return dict(_read(state).get("digests", {}))
+
+
+def _known(state: Path) -> dict[str, str]:
+    return dict(_read(state).get("tags", {}))
+
+
+def _read(state: Path) -> dict[str, dict[str, str]]:
+    try:
+        found: dict[str, dict[str, str]] = json.loads((state / PUSHED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _is_there(remote: str) -> bool:
+    """Whether the registry still has the tag: it may have been made anew meanwhile."""
+    import httpx
+
+    host, _, rest = remote.partition("/")
+    name, _, tag = rest.rpartition(":")
+    scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
+    accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    try:
+        answer = httpx.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers={"accept": accept}, timeout=10)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """An image against its budget, MB above the base."""
+
+    name: str
+    above_mb: float
+    budget_mb: float
+
+    @property
+    def ok(self) -> bool:
+        """Within."""
+        return self.above_mb <= self.budget_mb
+
+
+def sizes(root: Path = CHECKOUT) -> list[Size]:
+    """Every built image against images/budget.yaml.
+
+    Raises:
+        CommandFailed: an image was not built.
+    """
+    budget = yaml.safe_load((root / "images" / "budget.yaml").read_text())
+    base = _size_mb(budget["base"])
+    found = []
+    for name in IMAGES:
+        size = _size_mb(f"flightdeck/{name}:{content_of(name, root)}")
+        if size is None or base is None:
+            missing = name if size is None else budget["base"]
+            raise CommandFailed(f"{missing} is not there; run `flightdeck images build` first")
+        found.append(Size(name, size - base, float(budget["above_base_mb"][name])))
+    return found
+
+
+def _size_mb(tag: str) -> float | None:
+    try:
+        return int(run(("docker", "image", "inspect", tag, "--format", "{{.Size}}"), timeout_s=60)) / 1e6
+    except CommandFailed as error:
+        if "No such image" in error.stderr:
+            return None
+        raise
+
+
+def _git(*args: str, root: Path) -> str:
+    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout.strip() if done.returncode == 0 else ""
