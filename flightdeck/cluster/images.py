@@ -20,16 +20,15 @@ Tell = Callable[[str], None]
 # What goes into each image: a change of any of it makes another tag, and nothing else does.
 INPUTS = {
     "predictor": (
-        "bentofile.yaml",
-        "services",
-        "feature_repo",
-        "flightdeck",
-        "requirements/service.txt",
-        "requirements/uv.txt",
+        "bentofile.yaml", "services/__init__.py", "services/predictor", "feature_repo", "flightdeck/__init__.py",
+        "flightdeck/contracts", "requirements/service.txt", "requirements/uv.txt",
     ),
-    "pipelines": ("feature_repo", "flightdeck", "pipelines", "specs", "requirements/orchestration.txt"),
+    "pipelines": (
+        "feature_repo", "flightdeck/__init__.py", "flightdeck/cli", "flightdeck/contracts", "pipelines", "specs",
+        "requirements/orchestration.txt",
+    ),
     "mlflow": ("requirements/tracking.txt",),
-}
+}  # fmt: skip
 PUSHED = "images.json"
 SOURCE_ENV = "FLIGHTDECK_SOURCE"  # address of the repository, for the label
 # How packages are found is the builder's business: given to the build, never kept in a layer.

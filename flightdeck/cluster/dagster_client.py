@@ -1,0 +1,398 @@
+"""Adapter of Dagster's GraphQL: start a run, follow it to its end, say why it failed. Knows no Dagster package."""
+
+from __future__ import annotations
+
+import calendar
+import dataclasses
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from flightdeck.cluster.dagster_queries import EVENTS, JOBS, LAUNCH, RUN, RUNS
+
+# The code location's own words: pipelines/orchestration/names.py.
+TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
+DAYS, UNTIL = "days", "until"
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+POLL_S = 1.0
+FOLLOWS_S = 120.0  # the daemon starts what follows within seconds; beyond that it is not running
+AWAY_S = 120.0  # how long the page may be away while a run is followed: a deploy replaces it
+LAST_LINES = 12
+
+Tell = Callable[[str], None]
+
+
+class DagsterError(RuntimeError):
+    """Dagster does not answer, refuses what was asked, or the run failed; the words say which."""
+
+
+class RunFailed(DagsterError):
+    """A run failed or was cancelled, or one of its checks failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job: its settings by step, its tags, and where it is from."""
+
+    name: str
+    description: str
+    tags: Mapping[str, str]
+    settings: Mapping[str, Sequence[str]]  # step -> names
+    repository: str
+    location: str
+
+    @property
+    def takes(self) -> str:
+        """What of the calendar it takes: days, until, or nothing."""
+        return self.tags.get(TAKES_TAG, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a run says of itself: one line for people, and what it means."""
+
+    at_s: float
+    kind: str
+    step: str
+    line: str
+
+
+@dataclasses.dataclass
+class Outcome:
+    """A run that ended well, and the run that followed it."""
+
+    run_id: str
+    job: str
+    seconds: float
+    checks_failed: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    metadata: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # asset -> label -> value
+    then: Outcome | None = None
+
+
+class DagsterClient:
+    """Dagster's webserver at one address.
+
+    Raises:
+        DagsterError: from every method, when it does not answer or refuses.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 60) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+
+    def run(
+        self,
+        job: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        tags: Mapping[str, str] | None = None,
+        tell: Tell = lambda _: None,
+    ) -> Outcome:
+        """Start a job, follow it to its end, and with it the job that follows by itself.
+
+        Args:
+            settings: by name, whichever step has it; times and dates as text.
+            first, last: days of a job over days, inclusive.
+            tell: gets a line for whatever happens.
+        Raises:
+            RunFailed: it failed, or a check of an asset failed; with the reasons and the last lines of its log.
+        """
+        found = self.job(job)
+        return self.follow(self.start(found, settings, first=first, last=last, tags=tags), tell=tell)
+
+    def start(
+        self,
+        job: Job,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Start a job; returns the run's id."""
+        all_tags = {**day_tags(job, first, last), **(tags or {})}
+        answer = self._ask(
+            LAUNCH,
+            {
+                "job": job.name, "repository": job.repository, "location": job.location,
+                "config": run_config(job, settings or {}),
+                "tags": [{"key": key, "value": value} for key, value in all_tags.items()],
+            },
+        )["launchRun"]  # fmt: skip
+        if answer["__typename"] != "LaunchRunSuccess":
+            told = [item["message"] for item in answer.get("errors", ())] or [answer.get("message", "")]
+            raise DagsterError(f"Dagster refuses to start {job.name}: " + "; ".join(told))
+        return str(answer["run"]["runId"])
+
+    def follow(self, run_id: str, *, tell: Tell = lambda _: None) -> Outcome:
+        """Until the run, and the one that follows it, ended.
+
+        Raises:
+            RunFailed: see `run`.
+        """
+        outcome, reasons, logged = Outcome(run_id, "", 0.0), list[str](), list[str]()
+        cursor, status, begun = None, "", time.monotonic()
+        run: Mapping[str, Any] = {}
+        while True:
+            run = self._patiently(lambda: self.describe(run_id), tell)
+            if run["status"] != status:
+                status = run["status"]
+                tell(f"{run['jobName']} {run_id[:8]}: {status.lower().replace('_', ' ')}")
+            for event, after in self._events(run_id, cursor, tell):
+                cursor = after
+                self._note(event, outcome, reasons, logged, tell)
+            if status in ENDED:
+                break
+            time.sleep(POLL_S)
+        outcome.job = run["jobName"]
+        outcome.seconds = (run["endTime"] or 0) - (run["startTime"] or 0) or time.monotonic() - begun
+        if status != "SUCCESS" or outcome.checks_failed:
+            what = "failed" if status == "FAILURE" else "was cancelled" if status == "CANCELED" else "ended, but"
+            words = [
+                f"{outcome.job} (run {run_id}) {what}:",
+                *(f"  {line}" for line in reasons + outcome.checks_failed),
+            ]
+            if status != "SUCCESS":
+                words += ["last lines of its log:", *(f"  {line}" for line in logged[-LAST_LINES:])]
+            raise RunFailed("\n".join(words))
+        tags = {item["key"]: item["value"] for item in run["tags"]}
+        if following := tags.get(THEN_TAG):
+            outcome.then = self.follow(self._following(run_id, following, tell), tell=tell)
+        return outcome
+
+    def _following(self, run_id: str, job: str, tell: Tell) -> str:
+        deadline = time.monotonic() + FOLLOWS_S
+        tell(f"{job} follows")
+        while True:
+            found = self._patiently(lambda: self.runs(limit=1, tags={AFTER_TAG: run_id}), tell)
+            if found:
+                return str(found[0]["runId"])
+            if time.monotonic() > deadline:
+                raise DagsterError(
+                    f"run {run_id} ended well, but {job} did not start within {FOLLOWS_S:.0f} s: does the daemon run, "
+                    "and is the sensor gate_follows_training on?"
+                )
+            time.sleep(POLL_S)
+
+    def jobs(self) -> list[Job]:
+        """Every job of every code location, by name."""
+        answer = self._ask(JOBS, {})["repositoriesOrError"]
+        if answer["__typename"] != "RepositoryConnection":
+            raise DagsterError(f"Dagster at {self.url} does not tell its jobs: {answer.get('message')}")
+        found = []
+        for repository in answer["nodes"]:
+            for item in repository["jobs"]:
+                if item["name"].startswith("__"):
+                    continue
+                found.append(
+                    Job(
+                        item["name"], item["description"] or "", {it["key"]: it["value"] for it in item["tags"]},
+                        {solid["name"]: names for solid in item["solids"] if (names := _fields(solid))},
+                        repository["name"], repository["location"]["name"],
+                    )
+                )  # fmt: skip
+        return sorted(found, key=lambda job: job.name)
+
+    def job(self, name: str) -> Job:
+        """One job by name."""
+        found = self.jobs()
+        for job in found:
+            if job.name == name:
+                return job
+        there = ", ".join(job.name for job in found)
+        raise DagsterError(f"no job {name!r}; there are: {there or 'none: does the code location load?'}")
+
+    def runs(self, *, limit: int = 20, tags: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
+        """Runs, newest first: runId, jobName, status, startTime, endTime, tags."""
+        chosen = {"tags": [{"key": key, "value": value} for key, value in tags.items()]} if tags else {}
+        answer = self._ask(RUNS, {"filter": chosen, "limit": limit})["runsOrError"]
+        if answer["__typename"] != "Runs":
+            raise DagsterError(f"Dagster at {self.url} does not tell its runs: {answer.get('message')}")
+        return list(answer["results"])
+
+    def describe(self, run_id: str) -> Mapping[str, Any]:
+        """One run: status, jobName, startTime, endTime, tags."""
+        answer = self._ask(RUN, {"run": run_id})["runOrError"]
+        if answer["__typename"] != "Run":
+            raise DagsterError(f"no run {run_id}: {answer.get('message')}")
+        return dict(answer)
+
+    def log(self, run_id: str) -> Iterator[Step]:
+        """Everything that a run has said so far, oldest first."""
+        for event, _ in self._events(run_id, None, lambda _: None):
+            if step := told(event):
+                yield step
+
+    def _events(self, run_id: str, cursor: str | None, tell: Tell) -> Iterator[tuple[Mapping[str, Any], str]]:
+        more = True
+        while more:
+            after = cursor
+            answer = self._patiently(
+                lambda: self._ask(EVENTS, {"run": run_id, "after": after})["logsForRun"], tell
+            )  # fmt: skip
+            if answer["__typename"] != "EventConnection":
+                raise DagsterError(f"no log of run {run_id}: {answer.get('message')}")
+            cursor, more = answer["cursor"], answer["hasMore"]
+            for event in answer["events"]:
+                yield event, str(cursor)
+
+    def _note(
+        self, event: Mapping[str, Any], outcome: Outcome, reasons: list[str], logged: list[str], tell: Tell
+    ) -> None:
+        kind = event["__typename"]
+        if step := told(event):
+            logged.append(step.line)
+            tell(step.line)
+        if kind in {"ExecutionStepFailureEvent", "RunFailureEvent"}:
+            reasons += [line for line in _reasons(event) if line not in reasons]
+        elif kind == "MaterializationEvent":
+            name = "/".join(event["assetKey"]["path"])
+            outcome.metadata[name] = {item["label"]: _value(item) for item in event["metadataEntries"]}
+        elif kind == "AssetCheckEvaluationEvent" and not event["evaluation"]["success"]:
+            line = _check(event["evaluation"])
+            error = event["evaluation"]["severity"] == "ERROR"
+            (outcome.checks_failed if error else outcome.warnings).append(line)
+
+    def _patiently(self, ask: Callable[[], Any], tell: Tell) -> Any:
+        """The page may be replaced by a deploy while a run goes on."""
+        deadline, said = time.monotonic() + AWAY_S, False
+        while True:
+            try:
+                return ask()
+            except DagsterError as error:
+                if not isinstance(error.__cause__, httpx.TransportError) or time.monotonic() > deadline:
+                    raise
+                if not said:
+                    tell("Dagster's page is away; the run goes on, waiting")
+                    said = True
+                time.sleep(POLL_S)
+
+    def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            answer = self._http.post("/graphql", json={"query": query, "variables": dict(variables)})
+            answer.raise_for_status()
+            content = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise DagsterError(f"Dagster at {self.url} does not answer: {error}") from error
+        if content.get("errors"):
+            raise DagsterError(f"Dagster at {self.url}: {content['errors'][0]['message']}")
+        return dict(content["data"])
+
+
+def run_config(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as Dagster's run configuration: each goes to every step that knows it.
+
+    Raises:
+        DagsterError: no step knows one.
+    """
+    steps: dict[str, Any] = {}
+    for name, value in settings.items():
+        knowing = [step for step, names in job.settings.items() if name in names]
+        if not knowing:
+            there = sorted({item for names in job.settings.values() for item in names})
+            raise DagsterError(f"{job.name} has no setting {name!r}; it has: {', '.join(there) or 'none'}")
+        plain = value.isoformat() if isinstance(value, dt.date) else value
+        for step in knowing:
+            steps.setdefault(step, {"config": {}})["config"][name] = plain
+    return {"ops": steps} if steps else {}
+
+
+def day_tags(job: Job, first: dt.date | None, last: dt.date | None) -> dict[str, str]:
+    """Days as Dagster's tags: one partition, or a range of them in one run.
+
+    Raises:
+        DagsterError: the job needs days and got none, or takes none.
+    """
+    if job.takes != DAYS:
+        if first or last:
+            raise DagsterError(f"{job.name} takes no days")
+        return {}
+    first, last = first or last, last or first
+    if first is None or last is None:
+        raise DagsterError(f"{job.name} needs days: --from 2013-07-01 [--to 2013-07-31], or --month 2013-07")
+    if first > last:
+        raise DagsterError(f"{job.name}: {first} lies after {last}")
+    if first == last:
+        return {"dagster/partition": first.isoformat()}
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+
+
+def month_days(month: str) -> tuple[dt.date, dt.date]:
+    """First and last day of a month like 2013-07.
+
+    Raises:
+        DagsterError: it is no such month.
+    """
+    try:
+        first = dt.date.fromisoformat(f"{month}-01")
+    except ValueError as error:
+        raise DagsterError(f"{month!r} is not a month like 2013-07") from error
+    return first, first.replace(day=calendar.monthrange(first.year, first.month)[1])
+
+
+def told(event: Mapping[str, Any]) -> Step | None:
+    """An event as a line for people; None for what only Dagster itself needs to know."""
+    kind, step, at_s = event["__typename"], event.get("stepKey") or "", float(event.get("timestamp") or 0) / 1000
+    line = None
+    if kind == "ExecutionStepStartEvent":
+        line = f"{step} ..."
+    elif kind == "LogMessageEvent":
+        line = f"{step}: {event['message']}" if step else event["message"]
+    elif kind == "MaterializationEvent":
+        shown = ", ".join(f"{item['label']} {_value(item)}" for item in event["metadataEntries"] if _short(item))
+        partition = f" {event['partition']}" if event.get("partition") else ""
+        line = f"{'/'.join(event['assetKey']['path'])}{partition}: {shown}"
+    elif kind == "AssetCheckEvaluationEvent":
+        line = _check(event["evaluation"]) if not event["evaluation"]["success"] else None
+    elif kind == "ExecutionStepUpForRetryEvent":
+        line = f"{step} is tried again in {event['secondsToWait']} s: {'; '.join(_reasons(event))}"
+    elif kind in {"ExecutionStepFailureEvent", "RunFailureEvent", "RunCanceledEvent"}:
+        line = f"{step or 'run'} failed: {'; '.join(_reasons(event))}"
+    elif kind == "EngineEvent" and "Kubernetes" in (event["message"] or ""):
+        line = event["message"]
+    return Step(at_s, kind, step, line) if line else None
+
+
+def _check(evaluation: Mapping[str, Any]) -> str:
+    name = "/".join(evaluation["assetKey"]["path"])
+    mark = "check failed" if evaluation["severity"] == "ERROR" else "warning"
+    return f"{mark}: {name} {evaluation['checkName']}: {evaluation['description'] or ''}".rstrip(": ")
+
+
+def _reasons(event: Mapping[str, Any]) -> list[str]:
+    """What a failure says: its own words where it has some, else the last error of the chain."""
+    own = (event.get("failureMetadata") or {}).get("description")
+    if own:
+        return [str(own).strip()]
+    error = event.get("error") or {}
+    causes = [item["error"]["message"] for item in error.get("errorChain") or ()]
+    return [text.strip() for text in (causes[-1:] or [error.get("message") or event.get("message") or ""]) if text]
+
+
+def _fields(solid: Mapping[str, Any]) -> list[str]:
+    """Names of a step's settings."""
+    outer = ((solid["definition"] or {}).get("configField") or {}).get("configType") or {}
+    return [field["name"] for field in outer.get("fields") or ()]
+
+
+def _short(entry: Mapping[str, Any]) -> bool:
+    return entry["__typename"] in {"IntMetadataEntry", "FloatMetadataEntry", "TextMetadataEntry"} and (
+        len(_value(entry)) <= 80
+    )
+
+
+def _value(entry: Mapping[str, Any]) -> str:
+    for name in ("text", "url", "intRepr", "floatRepr", "jsonString"):
+        if entry.get(name) is not None:
+            return f"{float(entry[name]):g}" if name == "floatRepr" else str(entry[name])
+    return json.dumps(entry.get("boolValue")) if entry.get("boolValue") is not None else ""
