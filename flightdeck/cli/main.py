@@ -42,6 +42,7 @@ COMMANDS = {
     "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),
     "images": Command("flightdeck.cli.images", "Build, push and weigh the images.", "cluster"),
     "cluster": Command("flightdeck.cli.cluster", "Run the whole loop on Kubernetes: up, down, status.", "cluster"),
+    "pipeline": Command("flightdeck.cli.pipeline", "Start Dagster runs and follow them.", "cluster"),
     "deploy": Command("flightdeck.cli.deploy", "Bring an overlay of k8s/ to the cluster.", "cluster"),
 }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import calendar
 import dataclasses
 import datetime as dt
-import json
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 
+from flightdeck.cluster.dagster_events import Step, check_of, reasons_of, told, value_of
 from flightdeck.cluster.dagster_queries import EVENTS, JOBS, LAUNCH, RUN, RUNS
 
 # The code location's own words: pipelines/orchestration/names.py.
@@ -49,16 +50,6 @@ class Job:
     def takes(self) -> str:
         """What of the calendar it takes: days, until, or nothing."""
         return self.tags.get(TAKES_TAG, "")
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """What a run says of itself: one line for people, and what it means."""
-
-    at_s: float
-    kind: str
-    step: str
-    line: str
 
 
 @dataclasses.dataclass
@@ -233,10 +224,8 @@ class DagsterClient:
     def _events(self, run_id: str, cursor: str | None, tell: Tell) -> Iterator[tuple[Mapping[str, Any], str]]:
         more = True
         while more:
-            after = cursor
-            answer = self._patiently(
-                lambda: self._ask(EVENTS, {"run": run_id, "after": after})["logsForRun"], tell
-            )  # fmt: skip
+            asked = {"run": run_id, "after": cursor}
+            answer = self._patiently(functools.partial(self._ask, EVENTS, asked), tell)["logsForRun"]
             if answer["__typename"] != "EventConnection":
                 raise DagsterError(f"no log of run {run_id}: {answer.get('message')}")
             cursor, more = answer["cursor"], answer["hasMore"]
@@ -251,12 +240,12 @@ class DagsterClient:
             logged.append(step.line)
             tell(step.line)
         if kind in {"ExecutionStepFailureEvent", "RunFailureEvent"}:
-            reasons += [line for line in _reasons(event) if line not in reasons]
+            reasons += [line for line in reasons_of(event) if line not in reasons]
         elif kind == "MaterializationEvent":
             name = "/".join(event["assetKey"]["path"])
-            outcome.metadata[name] = {item["label"]: _value(item) for item in event["metadataEntries"]}
+            outcome.metadata[name] = {item["label"]: value_of(item) for item in event["metadataEntries"]}
         elif kind == "AssetCheckEvaluationEvent" and not event["evaluation"]["success"]:
-            line = _check(event["evaluation"])
+            line = check_of(event["evaluation"])
             error = event["evaluation"]["severity"] == "ERROR"
             (outcome.checks_failed if error else outcome.warnings).append(line)
 
@@ -340,59 +329,7 @@ def month_days(month: str) -> tuple[dt.date, dt.date]:
     return first, first.replace(day=calendar.monthrange(first.year, first.month)[1])
 
 
-def told(event: Mapping[str, Any]) -> Step | None:
-    """An event as a line for people; None for what only Dagster itself needs to know."""
-    kind, step, at_s = event["__typename"], event.get("stepKey") or "", float(event.get("timestamp") or 0) / 1000
-    line = None
-    if kind == "ExecutionStepStartEvent":
-        line = f"{step} ..."
-    elif kind == "LogMessageEvent":
-        line = f"{step}: {event['message']}" if step else event["message"]
-    elif kind == "MaterializationEvent":
-        shown = ", ".join(f"{item['label']} {_value(item)}" for item in event["metadataEntries"] if _short(item))
-        partition = f" {event['partition']}" if event.get("partition") else ""
-        line = f"{'/'.join(event['assetKey']['path'])}{partition}: {shown}"
-    elif kind == "AssetCheckEvaluationEvent":
-        line = _check(event["evaluation"]) if not event["evaluation"]["success"] else None
-    elif kind == "ExecutionStepUpForRetryEvent":
-        line = f"{step} is tried again in {event['secondsToWait']} s: {'; '.join(_reasons(event))}"
-    elif kind in {"ExecutionStepFailureEvent", "RunFailureEvent", "RunCanceledEvent"}:
-        line = f"{step or 'run'} failed: {'; '.join(_reasons(event))}"
-    elif kind == "EngineEvent" and "Kubernetes" in (event["message"] or ""):
-        line = event["message"]
-    return Step(at_s, kind, step, line) if line else None
-
-
-def _check(evaluation: Mapping[str, Any]) -> str:
-    name = "/".join(evaluation["assetKey"]["path"])
-    mark = "check failed" if evaluation["severity"] == "ERROR" else "warning"
-    return f"{mark}: {name} {evaluation['checkName']}: {evaluation['description'] or ''}".rstrip(": ")
-
-
-def _reasons(event: Mapping[str, Any]) -> list[str]:
-    """What a failure says: its own words where it has some, else the last error of the chain."""
-    own = (event.get("failureMetadata") or {}).get("description")
-    if own:
-        return [str(own).strip()]
-    error = event.get("error") or {}
-    causes = [item["error"]["message"] for item in error.get("errorChain") or ()]
-    return [text.strip() for text in (causes[-1:] or [error.get("message") or event.get("message") or ""]) if text]
-
-
 def _fields(solid: Mapping[str, Any]) -> list[str]:
     """Names of a step's settings."""
     outer = ((solid["definition"] or {}).get("configField") or {}).get("configType") or {}
     return [field["name"] for field in outer.get("fields") or ()]
-
-
-def _short(entry: Mapping[str, Any]) -> bool:
-    return entry["__typename"] in {"IntMetadataEntry", "FloatMetadataEntry", "TextMetadataEntry"} and (
-        len(_value(entry)) <= 80
-    )
-
-
-def _value(entry: Mapping[str, Any]) -> str:
-    for name in ("text", "url", "intRepr", "floatRepr", "jsonString"):
-        if entry.get(name) is not None:
-            return f"{float(entry[name]):g}" if name == "floatRepr" else str(entry[name])
-    return json.dumps(entry.get("boolValue")) if entry.get("boolValue") is not None else ""

@@ -9,7 +9,8 @@ query Jobs { repositoriesOrError { __typename
 """
 
 LAUNCH = """
-mutation Launch($job: String!, $repository: String!, $location: String!, $config: RunConfigData, $tags: [ExecutionTag!]) {
+mutation Launch($job: String!, $repository: String!, $location: String!, $config: RunConfigData,
+                $tags: [ExecutionTag!]) {
   launchRun(executionParams: {
     selector: {jobName: $job, repositoryName: $repository, repositoryLocationName: $location},
     runConfigData: $config, executionMetadata: {tags: $tags}}) { __typename

@@ -1,0 +1,69 @@
+"""The gate step without Dagster: judge a candidate, register it signed, publish what may serve. Safe to repeat."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from flightdeck.contracts.card import GateResult
+from flightdeck.contracts.decision import Verdict
+from flightdeck.contracts.release import ModelRef
+from pipelines.gates.gate import gate_candidate
+from pipelines.orchestration import places
+from pipelines.registry import versions
+from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused, tracking_uri_or_env
+from pipelines.registry.oci import publish
+from pipelines.training.candidate import load_candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A registered version and how it was judged; its reference names an image when the artefact was published."""
+
+    ref: ModelRef
+    verdict: Verdict
+    reason: str
+    results: Sequence[GateResult]
+    champion: str | None
+    tracking_uri: str
+
+
+def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable[[str], None]) -> Judged:
+    """Gate the candidate of an MLflow run against the champion, register it, publish it when the verdict is PROMOTE.
+
+    A run that was registered before (an earlier try ended between the steps) keeps its version.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: MLflow does not answer, or the run is another model's.
+        PushFailed: the registry for models does not answer or refuses; the version stays, and a repeat pushes it.
+    """
+    layout, uri = places.layout(), tracking_uri_or_env(None)
+    candidate = load_candidate(run_id, layout, uri)
+    if candidate.spec.name != model:
+        raise RegistryRefused(f"run {run_id} is a candidate of {candidate.spec.name}, not of {model}")
+    tell(f"feature export {places.ensure_export()}")
+    champion = versions.load_champion(model, tracking_uri=uri)
+    if champion:
+        versions.fetch(champion, layout, tracking_uri=uri)
+    report = gate_candidate(candidate, champion)
+    for item in report.results:
+        tell(f"{item.verdict.value:<8}{item.gate:<16}{item.reason}")
+    tell(f"{report.verdict.value}: {report.reason}")
+    ref = registered(uri, model, run_id) or versions.register(candidate, report)
+    tell(f"registered {ref.name} v{ref.version} ({ref.sha256})")
+    if report.verdict is Verdict.PROMOTE:
+        ref = publish(ref, versions.fetch(ref, layout, tracking_uri=uri), tracking_uri=uri)
+        tell(f"published {ref.image}" if ref.image else "not published: no registry for models is named")
+        if promote:
+            versions.promote(ref, layout=layout, tracking_uri=uri)
+            tell(f"champion of {ref.name} is v{ref.version}")
+    return Judged(ref, report.verdict, report.reason, report.results, champion.version if champion else None, uri)
+
+
+def registered(tracking_uri: str, model: str, run_id: str) -> ModelRef | None:
+    """The finished version that was made of a run, None when there is none."""
+    for item in MlflowRegistry(tracking_uri).versions(model):
+        tags = dict(item.tags)
+        if str(item.run_id) == run_id and "verdict" in tags and "sha256" in tags:
+            return ModelRef(name=model, version=str(item.version), sha256=tags["sha256"])
+    return None
