@@ -44,6 +44,8 @@ def render(overlay: Path, images: Mapping[str, str]) -> list[Document]:
         content = {
             "resources": [os.path.relpath(overlay.resolve(), top)],
             "images": [_replacement(name, reference) for name, reference in sorted(images.items())],
+            # Dagster's runs take the image of their code location: told once the digest is known.
+            "replacements": yaml.safe_load((overlay.parents[1] / "run-image.yaml").read_text()),
         }
         (top / "kustomization.yaml").write_text(yaml.safe_dump(content))
         text = run(("kubectl", "kustomize", str(top)))

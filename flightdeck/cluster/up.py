@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import yaml
@@ -135,17 +132,17 @@ class Up:
             stage.figure(f"{run.model} has {len(self.versions)} versions")
             return
         stand_clock(self.kubectl, run.until)
+        last = run.until.date() - dt.timedelta(days=1)  # the last day that is whole by then
         with forward(self.kubectl, PLATFORM, "dagster-webserver", 3000) as url:
             client = DagsterClient(url)
-            for job, config in self._jobs():
-                started = time.monotonic()
-                client.run(job, config, tell=self._tell(stage, job))
-                stage.figure(f"{job} {time.monotonic() - started:.0f} s")
+            tell = self._tell(stage)
+            filled = client.run("backfill", {"go_on_without_bad_days": True}, first=run.first, last=last, tell=tell)
+            trained = client.run(f"train_{run.model}", {"until": run.until.isoformat()}, tell=tell)
+        for outcome in (filled, trained, trained.then):
+            if outcome:
+                stage.figure(f"{outcome.job} {outcome.seconds:.0f} s")
         with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
             self.versions = champion.versions(tracking, run.model)
-
-    def _jobs(self) -> list[tuple[str, dict[str, Any]]]:
-        raise NotImplementedError
 
     def champion(self, stage: Stage) -> None:
         """The first release, when nothing serves yet; whatever comes later is for the rollout."""
@@ -182,6 +179,19 @@ class Up:
             time.sleep(0.5)
         stage.figure(f"{url} answers")
 
+    def addresses(self) -> dict[str, str]:
+        """Where to go from here."""
+        url = gateway_url(self.kubectl)
+        page = f"kubectl -n {PLATFORM} port-forward service/"
+        return {
+            "API": f"{url}/v1/predict",
+            "API docs": f"{url}/docs",
+            "MLflow": f"{page}mlflow 5000, then http://localhost:5000",
+            "Dagster": f"{page}dagster-webserver 3000, then http://localhost:3000",
+            "Prometheus": f"{page}prometheus 9090, then http://localhost:9090",
+            "Rollouts": f"kubectl -n {SERVING} get modelrollouts",
+        }
+
     def _tell(self, stage: Stage, about: str = "") -> Callable[[str], None]:
         def tell(words: str) -> None:
             stage.tell(f"{about}: {words}" if about else words)
@@ -207,7 +217,3 @@ def gateway_url(kubectl: Kubectl) -> str:
             "the Gateway flightdeck has no address yet: does the cluster give addresses to LoadBalancers?"
         )
     return f"http://{addresses[0]}"
-
-
-__all__ = ["STAGES", "FirstRun", "Up", "first_run", "gateway_url", "stand_clock"]
-_ = (json, os)
