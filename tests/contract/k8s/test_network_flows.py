@@ -40,7 +40,8 @@ def test_both_namespaces_deny_all_in_both_directions(kind_overlay: list[Document
 
 def test_only_names_are_open_to_all(kind_overlay: list[Document]):
     wide = {
-        name for name, found in policies(kind_overlay).items() for it in found if it["spec"]["podSelector"] in ({}, None)
+        name for name, found in policies(kind_overlay).items() for it in found
+        if it["spec"]["podSelector"] in ({}, None)
     }  # fmt: skip
     assert wide == {"default-deny", "all-to-dns"}
 

@@ -177,7 +177,7 @@ def cpu_milli(text: object) -> float:
 
 
 def test_the_stack_fits_a_node_with_two_cores(kind_overlay: list[Document]):
-    """kind's own parts ask for 950m of the 2000m and Envoy Gateway's controller for 100m; a run or two must fit as well."""
+    """Of 2000m kind's own parts ask for 950m and Envoy Gateway's controller for 100m; a run or two must fit too."""
     asked = 60.0  # the proxy and its shutdown manager
     for it in workloads(kind_overlay):
         if it.stays:

@@ -1,4 +1,4 @@
-"""Wait until the tracking database has the schema of this image: the migration Job makes it, one writer for all replicas."""
+"""Wait until the tracking database has the schema of this image: the migration Job makes it, one writer for all."""
 
 import os
 import sys
