@@ -55,6 +55,7 @@ class Routes:
             "/v1/score": (b"POST", self._score),
             "/healthz": (b"GET", self._healthz),
             "/readyz": (b"GET", self._readyz),
+            "/v1/model": (b"GET", self._model),
             "/metrics": (b"GET", self._metrics),
             "/openapi.json": (b"GET", self._document),
             "/docs": (b"GET", self._page),
@@ -172,16 +173,22 @@ class Routes:
         """Readiness is the model's: a store that is away degrades answers, it does not stop them."""
         runtime = self._runtime
         ready = runtime.ready
+        reachable, registry = await runtime.store.seen() if runtime.started else (False, None)
         body = {
             "ready": ready,
             "draining": runtime.draining,
             "model": runtime.info,
-            "feature_service": runtime.manifest.feature_service,
-            "image": runtime.settings.image,
-            "replica": runtime.replica,
-            "feature_store_reachable": runtime.started and await runtime.store.ping(),
+            **runtime.about,
+            "feature_store_reachable": reachable,
+            "feature_registry": registry,
         }
         return (200 if ready else 503), _JSON, self._encode(body)
+
+    async def _model(self, *_: Any) -> tuple[int, bytes, bytes]:
+        """What answers here, without asking anybody."""
+        info = self._runtime.info
+        about = {"name": info.name, "version": info.version, "sha256": info.sha256, **self._runtime.about}
+        return 200, _JSON, self._encode(about)
 
     async def _metrics(self, *_: Any) -> tuple[int, bytes, bytes]:
         runtime = self._runtime

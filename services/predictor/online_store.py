@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from flightdeck.contracts.online import registry_version_key
 from services.predictor.circuit import Circuit
 from services.predictor.features import NAN, StoredValues, StoredView
 
@@ -169,6 +170,7 @@ class OnlineStore:
         self, url: str, project: str, views: Sequence[StoredView], *, timeout_s: float, probe_interval_s: float = 0.25
     ) -> None:
         self._timeout_s = timeout_s
+        self._registry_key = registry_version_key(project)
         self._probe_interval_s = probe_interval_s
         self.circuit = Circuit()
         by_keys: dict[tuple[str, ...], list[StoredView]] = {}
@@ -247,6 +249,17 @@ class OnlineStore:
                 return bool(await self._client.ping())
         except (TimeoutError, RedisError, OSError):
             return False
+
+    async def seen(self) -> tuple[bool, str | None]:
+        """Whether the store answers now, and the version of the feature registry it was filled with, if it says."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                version = await self._client.get(self._registry_key)
+        except ResponseError:  # it is there and lets us read no such key
+            return True, None
+        except (TimeoutError, RedisError, OSError):
+            return False, None
+        return True, None if version is None else version.decode(errors="replace")
 
     async def close(self) -> None:
         """Stop probing and close the connections."""

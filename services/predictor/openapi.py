@@ -47,6 +47,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
         components[name]["properties"]["model"] = {"$ref": _REFS.format(name="ModelInfo")}
     components["ModelInfo"] = msgspec.json.schema_components([schema.ModelInfo], ref_template=_REFS)[1]["ModelInfo"]
     info = msgspec.to_builtins(runtime.info)
+    about = {**runtime.about, "replica": "host:1"}
     request_id = "8f14e45fceea167a5a36dedd4bea2543"
     degraded = [f"{view.name}: missing" for view in runtime.plan.views[:1]]
     decision = runtime.model.decision(manifest.fallback_score)
@@ -104,6 +105,7 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
                     errors=_ERRORS,
                 )
             },
+            "/v1/model": {"get": _get("What answers here: model, features, code.", {**info, **about})},
             "/healthz": {"get": _get("The process lives.", {"status": "ok"})},
             "/readyz": {
                 "get": _get(
@@ -112,10 +114,9 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
                         "ready": True,
                         "draining": False,
                         "model": info,
-                        "feature_service": manifest.feature_service,
-                        "image": settings.image,
-                        "replica": "host:1",
+                        **about,
                         "feature_store_reachable": True,
+                        "feature_registry": "3f2a91c0",
                     },
                 )
             },

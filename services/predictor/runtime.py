@@ -123,6 +123,17 @@ class Runtime:
         await self._streams.aclose()
 
     @property
+    def about(self) -> dict[str, str]:
+        """What the process serves beside the model: the code, its release, and where the features come from."""
+        return {
+            "feature_service": self.manifest.feature_service,
+            "feature_project": self.manifest.feature_project,
+            "image": self.settings.image,
+            "release": self.settings.release,
+            "replica": self.replica,
+        }
+
+    @property
     def ready(self) -> bool:
         """Whether new requests are welcome."""
         return self.started and not self.draining

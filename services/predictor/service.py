@@ -91,10 +91,11 @@ class _Process:
 
     @classmethod
     def load(cls) -> Runtime:
-        try:
-            cls._runtime = Parts.runtime(read_settings())
-        except ArtefactError as error:
-            _give_up(str(error))
+        if cls._runtime is None:
+            try:
+                cls._runtime = Parts.runtime(read_settings())
+            except ArtefactError as error:
+                _give_up(str(error))
         return cls.runtime()
 
     @classmethod
@@ -102,6 +103,11 @@ class _Process:
         if cls._runtime is None:
             raise RuntimeError("the predictor is asked before its model is loaded")
         return cls._runtime
+
+
+def prepare() -> None:
+    """Fetch, check and try the model now: one that cannot be served ends the process in words, not in a trace."""
+    _Process.load()
 
 
 @bentoml.service(

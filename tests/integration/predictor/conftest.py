@@ -71,10 +71,13 @@ class RedisServer:
         self.client.close()
 
 
-class Server:
-    """`bentoml serve` of the predictor."""
+SUPERVISED = ("bentoml", "serve", "services.predictor.service:Predictor")
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+
+class Server:
+    """The predictor, under `bentoml serve` or as in the image."""
+
+    def __init__(self, folder: Path, program: tuple[str, ...] = SUPERVISED, **settings: Any) -> None:
         self.port = free_port()
         self.log = folder / f"serve-{self.port}.log"
         self.env = os.environ | {
@@ -83,9 +86,8 @@ class Server:
             **{f"PREDICTOR_{name.upper()}": str(value) for name, value in settings.items()},
         }
         with self.log.open("wb") as output:
-            serve = ["bentoml", "serve", "services.predictor.service:Predictor"]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *serve, "--host", "127.0.0.1", "--port", str(self.port)],
+                [sys.executable, "-m", *program, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=ROOT,
                 env=self.env,
                 stdout=output,
@@ -138,9 +140,10 @@ def serve(
     sha256 = write_linear_artefact(folder / "artefacts")
     with contextlib.ExitStack() as stack:
 
-        def start(**settings: Any) -> Server:
+        def start(program: tuple[str, ...] = SUPERVISED, **settings: Any) -> Server:
             server = Server(
                 folder,
+                program,
                 **{
                     "model_name": "late",
                     "model_version": "1",

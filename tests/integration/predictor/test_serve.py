@@ -1,4 +1,4 @@
-"""The predictor as it runs: `bentoml serve`, two Redis servers, kills and restarts."""
+"""The predictor as it runs: `bentoml serve` or, as in the image, alone; two Redis servers, kills and restarts."""
 
 from __future__ import annotations
 
@@ -140,8 +140,16 @@ def test_a_killed_streams_redis_costs_no_answer_and_no_record(server, streams, f
     assert server.metric("predictor_log_dropped_rows_total") == 0
 
 
-def test_sigterm_under_load_breaks_no_request_of_a_proxy_that_watches_readiness(serve, streams, fresh):
-    leaving = serve(replica="leaving", drain_s=1.5).wait_ready()
+PROGRAMS = pytest.mark.parametrize(
+    "program",
+    [("bentoml", "serve", "services.predictor.service:Predictor"), ("services.predictor",)],
+    ids=["supervised", "alone"],
+)
+
+
+@PROGRAMS
+def test_sigterm_under_load_breaks_no_request_of_a_proxy_that_watches_readiness(serve, streams, fresh, program):
+    leaving = serve(program, replica=f"leaving-{len(program)}", drain_s=1.5).wait_ready()
     left_out = threading.Event()  # the proxy has seen readiness fail and sends nothing more
     answered: list[str] = []
     broken: list[str] = []
@@ -150,7 +158,7 @@ def test_sigterm_under_load_breaks_no_request_of_a_proxy_that_watches_readiness(
         with httpx.Client(base_url=f"http://127.0.0.1:{leaving.port}", timeout=5, trust_env=False) as client:
             at = 0
             while not left_out.is_set():
-                request_id = f"leaving-{number}-{at}"
+                request_id = f"leaving-{len(program)}-{number}-{at}"
                 try:
                     answer = client.post("/v1/predict", json={"rows": [flight()]}, headers={"x-request-id": request_id})
                 except httpx.HTTPError as error:
@@ -172,11 +180,14 @@ def test_sigterm_under_load_breaks_no_request_of_a_proxy_that_watches_readiness(
         assert leaving.process.wait(20) == 0
     assert broken == []
     assert len(answered) > before  # it answers while it says it is not ready
-    assert {record.request_id for record in records(streams) if record.replica == "leaving"} == set(answered)
+    assert {record.request_id for record in records(streams) if record.replica == f"leaving-{len(program)}"} == set(
+        answered
+    )
 
 
-def test_a_wrong_digest_ends_serve_with_words_before_anything_listens(serve):
-    refused = serve(model_sha256="a" * 64)
+@PROGRAMS
+def test_a_wrong_digest_ends_serve_with_words_before_anything_listens(serve, program):
+    refused = serve(program, model_sha256="a" * 64)
     assert refused.process.wait(40) == 3
     said = refused.log.read_text()
     assert "predictor: model late version 1: no folder" in said

@@ -124,6 +124,7 @@ def test_readiness_tells_the_version_and_the_store_and_turns_503_while_draining(
     assert ready.status == 200
     assert ready.json["model"]["version"] == "1"
     assert ready.json["feature_store_reachable"] is False
+    assert ready.json["feature_registry"] is None
     predictor.runtime.draining = True
     try:
         draining = predictor.get("/readyz")
@@ -132,6 +133,21 @@ def test_readiness_tells_the_version_and_the_store_and_turns_503_while_draining(
         assert predictor.get("/healthz").status == 200
     finally:
         predictor.runtime.draining = False
+
+
+def test_what_answers_is_told_without_asking_anybody(predictor):
+    told = predictor.get("/v1/model")
+    assert told.status == 200
+    assert told.json | {"replica": ""} == {
+        "name": "late",
+        "version": "1",
+        "sha256": predictor.runtime.info.sha256,
+        "feature_service": "late_v1",
+        "feature_project": "flightdeck_test",
+        "image": "unknown",
+        "release": "",
+        "replica": "",
+    }
 
 
 def test_metrics_have_only_bounded_labels(predictor, flight, vector):
@@ -143,6 +159,7 @@ def test_metrics_have_only_bounded_labels(predictor, flight, vector):
     assert routes <= {
         "/v1/predict",
         "/v1/score",
+        "/v1/model",
         "/healthz",
         "/readyz",
         "/metrics",
