@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from flightdeck.contracts.layout import StateLayout
 from pipelines.features.export import read_export
 from pipelines.features.registry import RegistryError, open_store
+from pipelines.features.registry_version import announce
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -108,6 +109,10 @@ def materialize(
             )
         if progress:
             progress(done[-1])
+    try:
+        announce(store)
+    except RedisError as error:
+        raise unavailable(store, error) from error
     return done
 
 

@@ -5,12 +5,14 @@ import pytest
 import redis
 
 from feature_repo.transforms import BUILDS, CONGESTION_FEATURES
+from flightdeck.contracts.online import registry_version_key
 from pipelines.data.leakage import LeakError
 from pipelines.features.build import build_features
 from pipelines.features.consistency import check, online_rows
 from pipelines.features.export import export
 from pipelines.features.materialize import OnlineStoreUnavailable, materialize, write_online
 from pipelines.features.registry import RegistryError, open_store
+from pipelines.features.registry_version import version_of
 from pipelines.features.truncation import assert_no_future
 
 pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
@@ -46,6 +48,12 @@ def test_a_wrong_value_is_reported_with_view_feature_and_entity(empty_online, la
 def test_an_online_store_that_lags_behind_is_a_mismatch(empty_online, layout, lake, store, use_case):
     materialize(layout, NOW - 3 * HOUR, full=True, store=store)
     assert not check(use_case, lake, store, NOW, views=["weather"]).equal
+
+
+def test_a_materialization_tells_readers_the_registry_it_was_made_with(empty_online, layout, store):
+    materialize(layout, NOW, views=["weather"], full=True, store=store)
+    told = empty_online.get(registry_version_key(store.project))
+    assert told.decode() == version_of(store)
 
 
 def test_materializing_goes_on_where_it_ended(empty_online, layout, store):
