@@ -13,13 +13,14 @@ from typing import Any
 import httpx
 
 from flightdeck.cluster.dagster_events import Step, check_of, reasons_of, told, value_of
-from flightdeck.cluster.dagster_queries import EVENTS, JOBS, LAUNCH, RUN, RUNS
+from flightdeck.cluster.dagster_queries import EVENTS, JOBS, LAUNCH, LOCATIONS, RUN, RUNS
 
 # The code location's own words: pipelines/orchestration/names.py.
 TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
 DAYS, UNTIL = "days", "until"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 POLL_S = 1.0
+LOADS_S = 90.0  # a code location imports that long on a busy small node
 FOLLOWS_S = 120.0  # the daemon starts what follows within seconds; beyond that it is not running
 AWAY_S = 120.0  # how long the page may be away while a run is followed: a deploy replaces it
 LAST_LINES = 12
@@ -192,13 +193,25 @@ class DagsterClient:
         return sorted(found, key=lambda job: job.name)
 
     def job(self, name: str) -> Job:
-        """One job by name."""
-        found = self.jobs()
+        """One job by name; a code location that is still starting is waited for."""
+        deadline = time.monotonic() + LOADS_S
+        while not (found := self.jobs()) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
         for job in found:
             if job.name == name:
                 return job
-        there = ", ".join(job.name for job in found)
-        raise DagsterError(f"no job {name!r}; there are: {there or 'none: does the code location load?'}")
+        there = ", ".join(job.name for job in found) or f"none: {self.trouble() or 'the code location does not answer'}"
+        raise DagsterError(f"no job {name!r}; there are: {there}")
+
+    def trouble(self) -> str:
+        """Why a code location does not load; empty when each does."""
+        answer = self._ask(LOCATIONS, {})["workspaceOrError"]
+        told = [answer.get("message")] + [
+            f"{entry['name']}: {(entry['locationOrLoadError'] or {}).get('message') or 'still loads'}"
+            for entry in answer.get("locationEntries", ())
+            if "message" in (entry["locationOrLoadError"] or {"message": ""})
+        ]
+        return "; ".join(text.strip() for text in told if text)
 
     def runs(self, *, limit: int = 20, tags: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         """Runs, newest first: runId, jobName, status, startTime, endTime, tags."""

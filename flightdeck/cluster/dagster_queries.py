@@ -8,6 +8,12 @@ query Jobs { repositoriesOrError { __typename
   ... on PythonError { message } } }
 """
 
+LOCATIONS = """
+query Locations { workspaceOrError { __typename
+  ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } }
+  ... on PythonError { message } } }
+"""
+
 LAUNCH = """
 mutation Launch($job: String!, $repository: String!, $location: String!, $config: RunConfigData,
                 $tags: [ExecutionTag!]) {

@@ -11,7 +11,8 @@ from flightdeck.cluster.commands import CommandFailed, Kubectl
 
 KINDS = "deployments,statefulsets,daemonsets,jobs"
 HOPELESS = frozenset({"CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError"})
-PATIENCE_S = 60.0  # an image that cannot be pulled, or a crash, may heal by itself for so long
+FORGIVEN_S = 30.0
+PATIENCE_S = 90.0  # an image that cannot be pulled, or a crash, may heal by itself for so long
 LOG_LINES = 15
 
 
@@ -113,7 +114,7 @@ def wait_ready(
     Raises:
         NotReady: a part failed for good, is in trouble for a minute, or is not ready in time.
     """
-    deadline, since = time.monotonic() + timeout_s, dict[tuple[str, str], float]()
+    deadline, since, seen = time.monotonic() + timeout_s, dict[str, float](), dict[str, float]()
     while True:
         parts, troubles = look(kubectl, namespaces)
         parts = [part for part in parts if only(part)]
@@ -126,8 +127,10 @@ def wait_ready(
             len(parts),
         )
         now = time.monotonic()
-        since = {key: since.get(key, now) for key in ((it.pod, it.reason) for it in troubles)}
-        lasting = [it for it in troubles if it.reason in HOPELESS or now - since[it.pod, it.reason] > PATIENCE_S]
+        # A pod in a crash loop is up for moments: its trouble has ended only when it was not seen for a while.
+        seen |= {it.pod: now for it in troubles}
+        since = {it: since.get(it, now) for it in seen if now - seen[it] < FORGIVEN_S}
+        lasting = [it for it in troubles if it.reason in HOPELESS or now - since[it.pod] > PATIENCE_S]
         failed = [part for part in open_parts if part.failed]
         if failed or lasting or now > deadline:
             why = "failed" if failed else "is in trouble" if lasting else f"is not ready after {timeout_s:.0f} s"
