@@ -181,4 +181,23 @@ def _counts(item: Mapping[str, Any]) -> bool:
 
 def _pods(kubectl: Kubectl, namespace: str) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = kubectl.get("pods", "-n", namespace)["items"]
-    return [item for item in items if "dagster/run-id" not in item["metadata"].get("labels", {})]
+    return newest([item for item in items if "dagster/run-id" not in item["metadata"].get("labels", {})])
+
+
+def newest(pods: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Without the pods of a Deployment's earlier specs: a broken one stays until the new one is ready."""
+    generation: dict[str, tuple[str, str]] = {}
+
+    def of(pod: Mapping[str, Any]) -> tuple[str, str]:
+        owner = next(
+            (it["name"] for it in pod["metadata"].get("ownerReferences", ()) if it["kind"] == "ReplicaSet"), ""
+        )
+        digest = pod["metadata"].get("labels", {}).get("pod-template-hash", "")
+        return owner.removesuffix(f"-{digest}"), digest
+
+    for pod in pods:
+        deployment, digest = of(pod)
+        made = pod["metadata"].get("creationTimestamp", "")
+        if digest and made > generation.get(deployment, ("", ""))[0]:
+            generation[deployment] = (made, digest)
+    return [pod for pod in pods if not of(pod)[1] or generation.get(of(pod)[0], ("", ""))[1] == of(pod)[1]]

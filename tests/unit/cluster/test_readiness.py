@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flightdeck.cluster.readiness import Part, part_of, troubles_of
+from flightdeck.cluster.readiness import Part, newest, part_of, troubles_of
 
 
 def workload(kind: str, spec: dict[str, Any], status: dict[str, Any], generation: int = 2) -> dict[str, Any]:
@@ -77,3 +77,18 @@ def test_pods_that_are_going_are_left_alone():
     going = pod(containerStatuses=[container({"terminated": {"exitCode": 137}})])
     going["metadata"]["deletionTimestamp"] = "now"
     assert troubles_of([going]) == []
+
+
+def test_the_broken_pod_of_an_earlier_spec_counts_for_nothing_once_a_newer_one_is_there():
+    def of(deployment: str, digest: str, made: str) -> dict[str, Any]:
+        owner = {"kind": "ReplicaSet", "name": f"{deployment}-{digest}"}
+        labels = {"pod-template-hash": digest}
+        return {"metadata": {"labels": labels, "ownerReferences": [owner], "creationTimestamp": made}}
+
+    old, new, other = (
+        of("web", "a1", "2026-01-01T00:00:00Z"),
+        of("web", "b2", "2026-01-02T00:00:00Z"),
+        of("api", "c3", "2025"),
+    )
+    alone: dict[str, Any] = {"metadata": {"labels": {}}}
+    assert newest([old, new, other, alone]) == [new, other, alone]
