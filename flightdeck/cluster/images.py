@@ -28,6 +28,11 @@ INPUTS = {
         "requirements/orchestration.txt",
     ),
     "mlflow": ("requirements/tracking.txt",),
+    # Not of the stack: `flightdeck load --job` builds it.
+    "load": (
+        "flightdeck/__init__.py", "flightdeck/load", "flightdeck/lab/__init__.py", "flightdeck/lab/users.py",
+        "flightdeck/lab/sending.py", "tests/load", "requirements/load.txt",
+    ),
 }  # fmt: skip
 PUSHED = "images.json"
 SOURCE_ENV = "FLIGHTDECK_SOURCE"  # address of the repository, for the label
@@ -99,15 +104,16 @@ def build(name: str, *, tell: Tell = lambda _: None, root: Path = CHECKOUT) -> B
     return Built(name, tag, _size_mb(tag) or 0.0, fresh=True)
 
 
-def push(name: str, registry: str, *, state: Path, tell: Tell = lambda _: None) -> str:
+def push(name: str, registry: str, *, state: Path, tag: str | None = None, tell: Tell = lambda _: None) -> str:
     """Push the built image; returns and keeps `registry/name@sha256:...`, which deploys use.
 
     Args:
         registry: host and path as host and nodes name it, e.g. `localhost:5001/flightdeck`.
+        tag: what was built; default: the image of what is in the checkout now.
     Raises:
         CommandFailed: it was not built, or the registry refuses.
     """
-    tag = f"flightdeck/{name}:{content_of(name)}"
+    tag = tag or f"flightdeck/{name}:{content_of(name)}"
     known = pushed(state).get(f"flightdeck/{name}", "")
     remote = f"{registry}/{name}:{tag.rpartition(':')[2]}"
     if known.startswith(f"{registry}/{name}@") and _known(state).get(name) == remote and _is_there(remote):

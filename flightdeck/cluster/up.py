@@ -56,7 +56,7 @@ class Up:
         self.overlay_name = overlay
         self.target: Target
         self.kubectl: Kubectl
-        self.run = first_run()
+        self.run, self.tags = first_run(), dict[str, str]()
 
     def all(self) -> Release:
         """Every stage; returns what serves."""
@@ -74,6 +74,7 @@ class Up:
         """Build what changed."""
         for name in IMAGES:
             built = images.build(name, tell=self._tell(stage, name))
+            self.tags[name] = built.tag
             stage.figure(f"{name} {built.words}")
 
     def cluster(self, stage: Stage) -> None:
@@ -96,7 +97,9 @@ class Up:
         self.record.made_registry = self.record.made_registry or chosen.made
         record.write(self.state, self.record)
         for name in IMAGES:
-            reference = images.push(name, chosen.pull, state=self.state, tell=self._tell(stage, name))
+            reference = images.push(
+                name, chosen.pull, state=self.state, tag=self.tags[name], tell=self._tell(stage, name)
+            )
             stage.figure(f"{name}@{reference.rpartition('@')[2][7:19]}")
 
     def gateway(self, stage: Stage) -> None:
