@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status crd e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving judge-bench lock clean
 
 help: ## List the targets.
@@ -78,6 +78,9 @@ status: $(VENV)/.cluster ## Each part on the cluster, and what is wrong with tho
 
 crd: $(VENV)/.cluster ## Write k8s/crds/modelrollouts.yaml from the types.
 	@$(BIN)/flightdeck rollout crd > k8s/crds/modelrollouts.yaml
+
+load: setup ## Real requests at a constant rate through the Gateway; LOAD_ARGS="--rate 50 --seconds 60 --job" and more.
+	@$(BIN)/flightdeck load $(LOAD_ARGS)
 
 e2e: setup-dev ## The cluster's tests on the current context, after `make up`: serving and three faults; at most 15 minutes.
 	@$(BIN)/python -m pytest -n0 -rs -m "not exhaustive" $(PYTEST_ARGS) tests/e2e

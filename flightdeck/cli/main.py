@@ -43,6 +43,7 @@ COMMANDS = {
     "images": Command("flightdeck.cli.images", "Build, push and weigh the images.", "cluster"),
     "cluster": Command("flightdeck.cli.cluster", "Run the whole loop on Kubernetes: up, down, status.", "cluster"),
     "pipeline": Command("flightdeck.cli.pipeline", "Start Dagster runs and follow them.", "cluster"),
+    "load": Command("flightdeck.cli.load", "Send real requests at a constant rate, with a verdict.", "lab"),
     "deploy": Command("flightdeck.cli.deploy", "Bring an overlay of k8s/ to the cluster.", "cluster"),
 }
 

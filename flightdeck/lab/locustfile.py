@@ -21,6 +21,7 @@ from locust import User, constant, events, task
 from flightdeck.contracts.clock import ReplayClock, clock_from_mapping
 from flightdeck.lab.envoy import UPSTREAM_HEADER
 from flightdeck.lab.ports import HOST
+from flightdeck.lab.sending import PATH, ask
 from flightdeck.lab.users import (
     PLAN_ENV,
     Arrival,
@@ -32,21 +33,6 @@ from flightdeck.lab.users import (
     write_atomically,
     write_outcomes,
 )
-
-PATH = "/v1/predict"
-HEADERS = {"content-type": "application/json"}
-
-
-class _Row(msgspec.Struct):
-    score: float
-    degraded: list[str] = []
-
-
-class _Answer(msgspec.Struct):
-    predictions: list[_Row]
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
 
 
 class _World:
@@ -122,30 +108,13 @@ class Passenger(User):
 
     def _ask(self, arrival: Arrival, intended_s: float) -> None:
         WORLD.sent += 1
-        sent_s = time.time()
-        status, score, degraded, error, content, port = 0, None, [], "", b"", 0
-        try:
-            answer = self.http.request("POST", PATH, body=arrival.body, headers=HEADERS)
-            content = answer.read()
-            status = int(answer.status_code)
-            port = int(str(answer.get(UPSTREAM_HEADER) or ":0").rpartition(":")[2] or 0)
-        except Exception as problem:  # whatever the transport raises is a failed request
-            error = f"{type(problem).__name__}: {problem}"
-        done_s = time.time()
-        if status == 200:
-            row = _decode(content).predictions[0]
-            score, degraded = row.score, row.degraded
-        elif status:
-            error = content[:200].decode(errors="replace")
-        outcome = Outcome(
-            arrival.at_us, arrival.entity_id, intended_s, sent_s, done_s, status, score, list(degraded), error, port
-        )
+        outcome, length = ask(self.http, arrival, intended_s, upstream_header=UPSTREAM_HEADER)
         WORLD.outcomes.append(outcome)
         WORLD.failed += not outcome.ok
-        WORLD.degraded += bool(degraded)
+        WORLD.degraded += bool(outcome.degraded)
         self.environment.events.request.fire(
-            request_type="POST", name=PATH, response_time=outcome.latency_ms, response_length=len(content),
-            exception=None if outcome.ok else RuntimeError(f"{status} {error}"), context={},
+            request_type="POST", name=PATH, response_time=outcome.latency_ms, response_length=length,
+            exception=None if outcome.ok else RuntimeError(f"{outcome.status} {outcome.error}"), context={},
         )  # fmt: skip
 
 

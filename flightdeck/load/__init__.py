@@ -1,0 +1,1 @@
+"""Users at a constant rate, on this machine or as a Job in the cluster, and a verdict on what they met."""
