@@ -61,12 +61,16 @@ def _client(address: str | None, context: str | None = None) -> Iterator[Dagster
 @app.command("list")
 def list_(address: Address = None, context: Context = None) -> None:
     """Every job, what it does and what can be set. Example: flightdeck pipeline list"""
+    from flightdeck.cluster.dagster_client import DagsterError
+
     with _client(address, context) as client:
         rows = []
         for job in client.jobs():
             settings = sorted({name for names in job.settings.values() for name in names})
             takes = {"days": "--from --to --month", "until": "--month"}.get(job.takes, "")
             rows.append((job.name, job.description, takes, ", ".join(settings)))
+        if not rows:
+            raise DagsterError(f"no jobs: {client.trouble() or 'the code location does not answer yet'}")
         _table(("job", "what it does", "takes", "--set"), rows)
 
 

@@ -147,6 +147,8 @@ class DagsterClient:
         outcome.seconds = (run["endTime"] or 0) - (run["startTime"] or 0) or time.monotonic() - begun
         if status != "SUCCESS" or outcome.checks_failed:
             what = "failed" if status == "FAILURE" else "was cancelled" if status == "CANCELED" else "ended, but"
+            if outcome.checks_failed:  # they say more than the error that they lead to
+                reasons = [line for line in reasons if "asset check failed" not in line]
             words = [
                 f"{outcome.job} (run {run_id}) {what}:",
                 *(f"  {line}" for line in reasons + outcome.checks_failed),
@@ -230,8 +232,11 @@ class DagsterClient:
 
     def log(self, run_id: str) -> Iterator[Step]:
         """Everything that a run has said so far, oldest first."""
+        before = ""
         for event, _ in self._events(run_id, None, lambda _: None):
-            if step := told(event):
+            step = told(event)
+            if step and step.line != before:
+                before = step.line
                 yield step
 
     def _events(self, run_id: str, cursor: str | None, tell: Tell) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -249,7 +254,8 @@ class DagsterClient:
         self, event: Mapping[str, Any], outcome: Outcome, reasons: list[str], logged: list[str], tell: Tell
     ) -> None:
         kind = event["__typename"]
-        if step := told(event):
+        step = told(event)
+        if step and step.line not in logged[-1:]:  # one event per day of a backfill, all alike
             logged.append(step.line)
             tell(step.line)
         if kind in {"ExecutionStepFailureEvent", "RunFailureEvent"}:

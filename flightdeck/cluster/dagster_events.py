@@ -25,11 +25,12 @@ def told(event: Mapping[str, Any]) -> Step | None:
     if kind == "ExecutionStepStartEvent":
         line = f"{step} ..."
     elif kind == "LogMessageEvent":
+        if "Dependencies for step" in event["message"]:  # what failed says so itself
+            return None
         line = f"{step}: {event['message']}" if step else event["message"]
     elif kind == "MaterializationEvent":
         shown = ", ".join(f"{item['label']} {value_of(item)}" for item in event["metadataEntries"] if _short(item))
-        partition = f" {event['partition']}" if event.get("partition") else ""
-        line = f"{'/'.join(event['assetKey']['path'])}{partition}: {shown}"
+        line = f"{'/'.join(event['assetKey']['path'])}: {shown}"
     elif kind == "AssetCheckEvaluationEvent":
         line = check_of(event["evaluation"]) if not event["evaluation"]["success"] else None
     elif kind == "ExecutionStepUpForRetryEvent":

@@ -10,7 +10,8 @@ query Jobs { repositoriesOrError { __typename
 
 LOCATIONS = """
 query Locations { workspaceOrError { __typename
-  ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } }
+  ... on Workspace { locationEntries { name loadStatus
+    locationOrLoadError { __typename ... on PythonError { message } } } }
   ... on PythonError { message } } }
 """
 

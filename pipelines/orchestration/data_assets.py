@@ -3,7 +3,6 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import dagster as dg
 
@@ -22,7 +21,8 @@ FIT = "fit_for_the_lake"
 class IngestConfig(dg.Config):
     """How to take bad days."""
 
-    go_on_without_bad_days: bool = False  # a backfill over a past that nobody will mend
+    # Default: one bad day stops what follows; a backfill, over a past that nobody will mend, goes on without it.
+    go_on_without_bad_days: bool | None = None
 
 
 def days_of(use_case: UseCase) -> dg.DailyPartitionsDefinition:
@@ -68,14 +68,15 @@ def lake_asset(use_case: UseCase, table: SourceTable) -> dg.AssetsDefinition:
         description=f"Table `{table.name}` of {use_case.name}, key {', '.join(table.key)}."
         + (" Reference data, delivered whole." if table.static else ""),
     )
-    def ingested(context: dg.AssetExecutionContext, config: IngestConfig) -> dg.MaterializeResult[Any]:
+    def ingested(context: dg.AssetExecutionContext, config: IngestConfig) -> dg.MaterializeResult:
         days = [use_case.first_day] if table.static else parse(context.partition_keys)
+        go_on = len(days) > 1 if config.go_on_without_bad_days is None else config.go_on_without_bad_days
         with told():
             results = _ingest(context, use_case, table, days)
             version = places.lake().version(table.name) if places.lake().exists(table.name) else None
         return dg.MaterializeResult(
             metadata=_ingested(results, version),
-            check_results=[_checked(check, results, go_on=config.go_on_without_bad_days)],
+            check_results=[_checked(check, results, go_on=go_on)],
         )
 
     return ingested
@@ -167,7 +168,7 @@ def features_asset(use_case: UseCase) -> dg.AssetsDefinition:
         name="features", specs=specs, can_subset=True, partitions_def=days_of(use_case), backfill_policy=ONE_RUN,
         retry_policy=RETRY,
     )  # fmt: skip
-    def features(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    def features(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         from pipelines.features.build import build_features
 
         with told():
@@ -200,7 +201,7 @@ def online_asset(use_case: UseCase) -> dg.AssetsDefinition:
         backfill_policy=ONE_RUN, retry_policy=RETRY, group_name="features", kinds={"feast", "redis"},
         description="The newest row per key of every feature view, in the online store.",
     )  # fmt: skip
-    def online_features(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def online_features(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipelines.features.materialize import materialize
 
         with told():
@@ -230,7 +231,7 @@ def predictions_asset() -> dg.AssetsDefinition:
         key=lake_key("predictions"), retry_policy=RETRY, group_name="lake", kinds={"deltalake", "redis"},
         description="Prediction records, moved from the stream into the lake, each exactly once.",
     )  # fmt: skip
-    def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from pipelines.data.predictions import drain
 
         with told():
@@ -255,7 +256,7 @@ def upkeep_asset() -> dg.AssetsDefinition:
         key=lake_key("upkeep"), retry_policy=RETRY, group_name="upkeep", kinds={"deltalake"},
         description="Compacts the lake, and removes what nothing needs any more: `flightdeck data upkeep`.",
     )  # fmt: skip
-    def upkeep(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def upkeep(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         with told():
             done = places.keep_up(context.log.info)
         return dg.MaterializeResult(metadata=done)

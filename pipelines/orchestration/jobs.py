@@ -9,7 +9,7 @@ import dagster as dg
 
 from flightdeck.contracts.model_spec import ModelSpec
 from pipelines.orchestration import names, places
-from pipelines.orchestration.data_assets import days_of, lake_key
+from pipelines.orchestration.data_assets import lake_key
 from pipelines.orchestration.days import complete_months, month_end_utc
 from pipelines.orchestration.model_assets import CANDIDATE_RUN, candidate_key, version_key
 from pipelines.use_case import UseCase
@@ -36,11 +36,11 @@ def data_jobs(use_case: UseCase) -> list[Any]:
     return [
         dg.define_asset_job(
             names.DAILY, steps, description="A day: ingest, check, features, online store.",
-            tags={**writes_days, names.MAX_RUNTIME_TAG: "900"}, partitions_def=days_of(use_case),
+            tags={**writes_days, names.MAX_RUNTIME_TAG: "900"},
         ),
         dg.define_asset_job(
             names.BACKFILL, steps, description="Many days in one run: ingest, check, features, online store.",
-            tags={**writes_days, names.MAX_RUNTIME_TAG: "3600"}, partitions_def=days_of(use_case),
+            tags={**writes_days, names.MAX_RUNTIME_TAG: "3600"},
         ),
         dg.define_asset_job(
             names.PREDICTIONS, dg.AssetSelection.assets(lake_key("predictions")),

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-from typing import Any
 
 import dagster as dg
 
@@ -54,7 +53,7 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         key=candidate_key(spec.name), deps=[feature_key(view) for view in spec.features], retry_policy=RETRY,
         group_name="models", kinds={"scikitlearn", "onnx", "mlflow"}, description=spec.target.description,
     )  # fmt: skip
-    def candidate(context: dg.AssetExecutionContext, config: TrainConfig) -> dg.MaterializeResult[Any]:
+    def candidate(context: dg.AssetExecutionContext, config: TrainConfig) -> dg.MaterializeResult:
         with told():
             from pipelines.registry.mlflow_adapter import tracking_uri_or_env
             from pipelines.training.train import train_candidate
@@ -99,7 +98,7 @@ def version_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         group_name="models", kinds={"mlflow", "oci"},
         description=f"A registered version of {spec.name}: verdict, signed card, artefact.",
     )  # fmt: skip
-    def version(context: dg.AssetExecutionContext, config: GateConfig) -> dg.MaterializeResult[Any]:
+    def version(context: dg.AssetExecutionContext, config: GateConfig) -> dg.MaterializeResult:
         with told():
             _key_or_refuse()
             run_id = config.candidate or _newest(context, spec.name)
