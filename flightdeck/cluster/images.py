@@ -20,7 +20,8 @@ Tell = Callable[[str], None]
 # What goes into each image: a change of any of it makes another tag, and nothing else does.
 INPUTS = {
     "predictor": (
-        "bentofile.yaml", "services/__init__.py", "services/predictor", "feature_repo", "flightdeck/__init__.py",
+        "bentofile.yaml", "services/__init__.py", "services/predictor", "feature_repo/__init__.py",
+        "feature_repo/request.py", "feature_repo/rowwise.py", "feature_repo/airports.py", "flightdeck/__init__.py",
         "flightdeck/contracts", "requirements/service.txt", "requirements/uv.txt",
     ),
     "pipelines": (
@@ -90,18 +91,26 @@ def build(name: str, *, tell: Tell = lambda _: None, root: Path = CHECKOUT) -> B
     if size is not None:
         return Built(name, tag, size, fresh=False)
     tell(f"build {tag}")
-    revision = _git("rev-parse", "HEAD", root=root) or "unknown"
     settings = {
-        "REVISION": revision,
         "VERSION": tag.rpartition(":")[2],
         "SOURCE": os.environ.get(SOURCE_ENV, "unknown"),
-        "SOURCE_DATE_EPOCH": _git("log", "-1", "--format=%ct", root=root) or "0",
+        **_origin(name, root),
     }
     arguments = [it for key, value in settings.items() for it in ("--build-arg", f"{key}={value}")]
     arguments += [it for key in PIP_ENV if os.environ.get(key) for it in ("--build-arg", key)]
     dockerfile = root / "images" / name / "Dockerfile"
     run(("docker", "build", "--file", str(dockerfile), "--tag", tag, *arguments, str(root)), timeout_s=1800)
     return Built(name, tag, _size_mb(tag) or 0.0, fresh=True)
+
+
+def _origin(name: str, root: Path) -> dict[str, str]:
+    """The last commit that changed anything in an image, and its time: the same wherever it is built and whenever."""
+    inputs = [f"images/{name}", *INPUTS[name]]
+    revision, _, created = _git("log", "-1", "--format=%H %cI", "--", *inputs, root=root).partition(" ")
+    if not revision:
+        return {}
+    changed = _git("status", "--porcelain", "--", *inputs, root=root)
+    return {"REVISION": f"{revision}-dirty" if changed else revision, "CREATED": created}
 
 
 def push(name: str, registry: str, *, state: Path, tag: str | None = None, tell: Tell = lambda _: None) -> str:
