@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from flightdeck.cluster import images, manifests
-from flightdeck.cluster.commands import Kubectl
+from flightdeck.cluster.commands import Kubectl, run
 from flightdeck.cluster.names import GATEWAY_NAMESPACE, K8S, SERVING
 from flightdeck.lab.users import Arrival, Outcome
 from flightdeck.load.__main__ import OUTCOMES
@@ -58,7 +59,10 @@ def run_job(
     images.build("load", tell=tell)
     reference = images.push("load", registry, state=state, tell=tell)
     inside = msgspec.structs.replace(plan, requests="/plan/requests", outcomes="/tmp/outcomes")  # noqa: S108
-    documents = manifests.render(K8S / "load", {"flightdeck/load": reference})
+    documents = [it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(K8S / "load")))) if it]
+    for document in documents:
+        if document["kind"] == "Job":
+            document["spec"]["template"]["spec"]["containers"][0]["image"] = reference
     if there:
         kubectl("delete", "job", JOB, "-n", SERVING, "--wait=true")
     kubectl(

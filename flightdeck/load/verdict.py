@@ -44,8 +44,18 @@ def judge(plan: LoadPlan, outcomes: Sequence[Outcome]) -> LoadVerdict:
     rate = realised_rate(plan, outcomes)
     least = limits.rate_share * plan.rate_per_s
     findings = [
-        Finding("p50", f"{p50:.1f} ms", f"at most {limits.p50_ms:g} ms", bool(answered) and p50 <= limits.p50_ms),
-        Finding("p99", f"{p99:.1f} ms", f"at most {limits.p99_ms:g} ms", bool(answered) and p99 <= limits.p99_ms),
+        Finding(
+            "p50",
+            f"{p50:.1f} ms" if answered else "no answer",
+            f"at most {limits.p50_ms:g} ms",
+            bool(answered) and p50 <= limits.p50_ms,
+        ),
+        Finding(
+            "p99",
+            f"{p99:.1f} ms" if answered else "no answer",
+            f"at most {limits.p99_ms:g} ms",
+            bool(answered) and p99 <= limits.p99_ms,
+        ),
         Finding(
             "failed requests", f"{failed:,} of {plan.total:,}", f"at most {limits.failed:,}", failed <= limits.failed
         ),
