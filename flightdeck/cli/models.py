@@ -29,13 +29,14 @@ def told(command: str) -> Iterator[None]:
     from pipelines.features.registry import RegistryError
     from pipelines.features.training_frame import TrainingFrameError
     from pipelines.registry.mlflow_adapter import RegistryRefused, RegistryUnavailable
+    from pipelines.registry.oci import PushFailed
     from pipelines.registry.versions import NotPromotable
 
     try:
         yield
     except (
         RegistryUnavailable, RegistryRefused, NotPromotable, LakeError, ExportError, RegistryError, TrainingFrameError,
-        ValueError, OSError,
+        PushFailed, ValueError, OSError,
     ) as error:  # fmt: skip
         print(f"flightdeck {command}: {error}", file=sys.stderr)
         raise typer.Exit(5) from error

@@ -152,7 +152,7 @@ def _ref(found: object) -> ModelRef:
     name, version = str(getattr(found, "name", "?")), str(getattr(found, "version", "?"))
     if "sha256" not in tags:
         raise RegistryRefused(f"{name} v{version} has no tag sha256; it was not registered by `flightdeck gate`")
-    return ModelRef(name=name, version=version, sha256=tags["sha256"])
+    return ModelRef(name=name, version=version, sha256=tags["sha256"], image=tags.get("image"))
 
 
 def fetch(ref: ModelRef, layout: StateLayout, *, tracking_uri: str | None = None) -> Path:
