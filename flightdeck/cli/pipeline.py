@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flightdeck.cli.options import State, layout_of
+
 if TYPE_CHECKING:
     from flightdeck.cluster.dagster_client import DagsterClient, Outcome
 
@@ -24,6 +26,15 @@ app = typer.Typer(
 
 DAY = "%Y-%m-%d"
 INTERRUPTED = 130
+DEV_INSTANCE = """# Written by `flightdeck pipeline dev`.
+telemetry: {enabled: false}
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+    tag_concurrency_limits:
+      - {key: flightdeck/model, limit: 1, value: {applyLimitPerUniqueValue: true}}
+      - {key: flightdeck/writes, limit: 1, value: {applyLimitPerUniqueValue: true}}
+"""
 Address = Annotated[
     str | None,
     typer.Option(
@@ -155,6 +166,42 @@ def logs(run_id: RunId, address: Address = None, context: Context = None) -> Non
             raise DagsterError(f"{len(full)} runs begin with {run_id}; give more of it")
         for step in client.log(full[0] if full else run_id):
             print(f"{_at(step.at_s)[11:]}  {step.line}")
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Of the page, on 127.0.0.1.")] = 3000,
+    state: State = None,
+) -> None:
+    """Show the same definitions over this machine's state folder: Dagster's page, until ctrl-C. SQLite, no cluster.
+
+    A lab that runs (`make lab-up`) lends its Redis and MLflow; else the environment says where they are.
+
+    Example: flightdeck pipeline dev, then http://127.0.0.1:3000
+    """
+    import os
+    import subprocess
+    from pathlib import Path
+
+    from flightdeck.lab.environment import QUIET, addresses
+    from flightdeck.lab.session import read_mark
+
+    layout = layout_of(state)
+    home = layout.root / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(DEV_INSTANCE)
+    ports = read_mark(layout).get("ports")
+    environment = os.environ | QUIET | {"DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    environment = (addresses(ports) if ports else {}) | environment
+    program = Path(sys.executable).parent / "dagster"
+    if not program.exists():
+        print(
+            "flightdeck pipeline: needs the dependency group `orchestration`; `make setup-dev` has it", file=sys.stderr
+        )
+        raise typer.Exit(3)
+    argv = [str(program), "dev", "-m", "pipelines.orchestration.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    with contextlib.suppress(KeyboardInterrupt):
+        raise typer.Exit(subprocess.run(argv, env=environment, check=False).returncode)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -73,7 +73,7 @@ class DagsterClient:
         DagsterError: from every method, when it does not answer or refuses.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 60) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 180) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
 

@@ -151,7 +151,7 @@ def _failures(bad: Sequence[DayResult]) -> dg.MetadataValue:
 
 
 def _kept_in(bad: Sequence[DayResult]) -> str:
-    return "\n".join(f"{places.quarantine()}/{item.table}/{item.day}" for item in bad)
+    return "\n".join(places.quarantine().where(f"{item.table}/{item.day}") for item in bad)
 
 
 def features_asset(use_case: UseCase) -> dg.AssetsDefinition:
@@ -205,10 +205,9 @@ def online_asset(use_case: UseCase) -> dg.AssetsDefinition:
         from pipelines.features.materialize import materialize
 
         with told():
-            export_id = places.ensure_export()
             _, until = span_utc(use_case, parse(context.partition_keys), places.now_utc())
             done = materialize(
-                places.layout(), until,
+                places.layout(), until, lake=places.lake(),
                 progress=lambda it: context.log.info(f"{it.view}: {it.rows:,} rows in {it.seconds:.1f} s"),
             )  # fmt: skip
         return dg.MaterializeResult(
@@ -216,7 +215,6 @@ def online_asset(use_case: UseCase) -> dg.AssetsDefinition:
                 "rows": sum(item.rows for item in done),
                 **{f"rows {item.view}": item.rows for item in done},
                 "until": until.isoformat(),
-                "feature export": export_id,
                 "seconds": round(sum(item.seconds for item in done), 3),
             }
         )

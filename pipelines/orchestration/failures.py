@@ -12,7 +12,7 @@ RETRY = dg.RetryPolicy(max_retries=5, delay=5, backoff=dg.Backoff.EXPONENTIAL, j
 
 # By name, so that telling a failure loads no library that the step did not use.
 AWAY = {
-    "RegistryUnavailable", "OnlineStoreUnavailable", "StoreUnavailable",  # ours
+    "RegistryUnavailable", "OnlineStoreUnavailable",  # ours
     "ConnectionError", "TimeoutError", "BusyLoadingError",  # builtins and redis
     "OperationalError", "InterfaceError", "DisconnectionError",  # SQLAlchemy, psycopg2
     "TransportError", "URLError",  # httpx, urllib

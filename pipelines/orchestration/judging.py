@@ -41,7 +41,7 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
     candidate = load_candidate(run_id, layout, uri)
     if candidate.spec.name != model:
         raise RegistryRefused(f"run {run_id} is a candidate of {candidate.spec.name}, not of {model}")
-    tell(f"feature export {places.ensure_export()}")
+    places.export_as_trained(candidate.facts.digests.table_versions)
     champion = versions.load_champion(model, tracking_uri=uri)
     if champion:
         versions.fetch(champion, layout, tracking_uri=uri)

@@ -59,7 +59,7 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             from pipelines.training.train import train_candidate
 
             until = _utc(config.until) if config.until else places.now_utc()
-            context.log.info(f"feature export {places.ensure_export()}")
+            context.log.info(f"feature export {places.newest_export()}")
             made = train_candidate(
                 spec, places.layout(), until_utc=until, tracking_uri=tracking_uri_or_env(None), trials=config.trials,
                 note=config.note, progress=context.log.info,

@@ -1,13 +1,15 @@
-"""Where a step reads and writes: one place to ask, whatever the home (a folder, or the cluster's stores)."""
+"""What a step finds around it: stores, the one clock, an export; the same for a folder and for the cluster's stores."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flightdeck.contracts.layout import StateLayout
+from pipelines import stores
+from pipelines.data.files import Files
 from pipelines.data.lake import Lake
 
 STREAMS_ENV = "FLIGHTDECK_STREAMS_REDIS"
@@ -21,12 +23,12 @@ def layout() -> StateLayout:
 
 def lake() -> Lake:
     """The lake."""
-    return Lake(layout().lake)
+    return stores.lake(layout())
 
 
-def quarantine() -> Any:
+def quarantine() -> Files:
     """Where bad days go, whole."""
-    return layout().quarantine
+    return stores.quarantine(layout())
 
 
 def streams() -> Any:
@@ -52,17 +54,39 @@ def now_utc() -> dt.datetime:
         return read_clock(server).now()
 
 
-def ensure_export() -> str:
-    """The export of the newest feature tables: made when this pod has none; returns its id."""
-    from pipelines.features import export
+def newest_export() -> str:
+    """The export of the newest feature tables, made when the state folder lacks it; returns its id."""
+    from pipelines.features.export import ensure_export
 
-    return export.export(lake(), layout())
+    return ensure_export(lake(), layout()).id
+
+
+def export_as_trained(table_versions: Mapping[str, int]) -> None:
+    """In a pod: the export that a training read, from the versions that it recorded; on one machine it is there."""
+    from pipelines.features.export import ensure_export
+
+    if stores.scratch(layout()):
+        ensure_export(lake(), layout(), table_versions)
 
 
 def keep_up(tell: Callable[[str], None]) -> dict[str, Any]:
-    """The nightly housekeeping; returns what it did, as figures.
+    """The nightly housekeeping of `flightdeck data upkeep`; returns what it did, as figures.
 
     Raises:
-        ValueError: this installation has none.
+        CannotTell: it cannot be told what a registered model needs; nothing was removed.
+        RegistryUnavailable, LakeError: a store does not answer.
     """
-    raise ValueError("this installation has no upkeep")
+    from pipelines.data import upkeep
+    from pipelines.registry.mlflow_adapter import MlflowRegistry, tracking_uri_or_env
+
+    pinned = upkeep.pinned_versions(MlflowRegistry(tracking_uri_or_env(None)))
+    tables = upkeep.tend_tables(lake(), pinned)
+    for item in tables:
+        tell(f"{item.table}: {item.files_before:,} files, now {item.files_after:,}; {item.removed:,} removed")
+    done = {"tables": len(tables), "files removed": sum(item.removed for item in tables)}
+    done["exports removed"] = len(upkeep.prune_exports(layout()))
+    server = streams()
+    if server is not None:
+        with server:
+            done["stream entries trimmed"] = upkeep.trim_stream(server)
+    return done
