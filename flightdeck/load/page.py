@@ -23,7 +23,7 @@ main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; } .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; margin-top: 1rem; }
 th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .ok { color: var(--good); font-weight: 600; } .miss { color: var(--bad); font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 12px; }
 """
@@ -41,7 +41,7 @@ def render(plan: LoadPlan, outcomes: Sequence[Outcome], verdict: LoadVerdict, *,
     body = f"""<h1>Load: {_(title)}</h1>
 <p class="soft">{plan.rate_per_s:g} requests a second for {plan.seconds:g} s to {_(plan.url)}; latency counts from the
 intended start.</p><p>The limits were {word}.</p>
-<table><thead><tr><th>figure</th><th>found</th><th>limit</th><th></th></tr></thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th>figure</th><th class=number>found</th><th class=number>limit</th><th></th></tr></thead><tbody>{rows}</tbody></table>
 <ul>{notes}</ul>{"".join(_plots(plan, outcomes)) if outcomes else ""}
 <p class="soft">This page is one file and loads nothing.</p>"""
     return (
@@ -111,7 +111,7 @@ def plot(lines: Sequence[Line], across: str, up: str, *, log: bool = False) -> s
         _x, y = place(0, mark)
         parts.append(
             f'<path d="M{LEFT} {y:.1f}H{WIDTH - 10}" stroke="var(--line)"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:.3g}</text>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_mark(mark)}</text>'
         )
     for number, (name, colour, own) in enumerate(lines):
         path = "L".join("{:.1f} {:.1f}".format(*place(x, y)) for x, y in own)
@@ -124,8 +124,12 @@ def plot(lines: Sequence[Line], across: str, up: str, *, log: bool = False) -> s
         x, _y = place(right * share, low if log else 0.0)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{right * share:.4g}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 2}" text-anchor="middle">{_(across)}</text>')
-    parts.append(f'<text x="2" y="{TOP}">{_(up)}</text>')
+    parts.append(f'<text x="{LEFT + 4}" y="{TOP - 2}">{_(up)}</text>')
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+
+
+def _mark(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _(text: str) -> str:
