@@ -41,7 +41,8 @@ def render(plan: LoadPlan, outcomes: Sequence[Outcome], verdict: LoadVerdict, *,
     body = f"""<h1>Load: {_(title)}</h1>
 <p class="soft">{plan.rate_per_s:g} requests a second for {plan.seconds:g} s to {_(plan.url)}; latency counts from the
 intended start.</p><p>The limits were {word}.</p>
-<table><thead><tr><th>figure</th><th class=number>found</th><th class=number>limit</th><th></th></tr></thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th>figure</th><th class=number>found</th><th class=number>limit</th><th></th></tr></thead>
+<tbody>{rows}</tbody></table>
 <ul>{notes}</ul>{"".join(_plots(plan, outcomes)) if outcomes else ""}
 <p class="soft">This page is one file and loads nothing.</p>"""
     return (
