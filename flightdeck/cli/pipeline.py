@@ -28,6 +28,7 @@ DAY = "%Y-%m-%d"
 INTERRUPTED = 130
 DEV_INSTANCE = """# Written by `flightdeck pipeline dev`.
 telemetry: {enabled: false}
+nux: {enabled: false}
 concurrency:
   runs:
     max_concurrent_runs: 2
