@@ -42,7 +42,7 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (LakeError, OSError) as error:
+    except (LakeError, OSError, ValueError) as error:  # ValueError: a place that nothing here speaks
         typer.echo(f"flightdeck data: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -65,8 +65,8 @@ def ingest(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from pipelines import stores
     from pipelines.data.ingest import Status, ingest_days
-    from pipelines.data.lake import Lake
 
     layout, console, now_utc, use_case = layout_of(state), Console(), utc_time(now) if now else None, _use_case()
     from_day, to_day = (value.date() if value else None for value in (first, last))
@@ -88,7 +88,7 @@ def ingest(
     with _told(), progress as bar:
         task = bar.add_task("ingest", total=total)
         results = ingest_days(
-            use_case, Lake(layout.lake), layout.quarantine, from_day, to_day,
+            use_case, stores.lake(layout), stores.quarantine(layout), from_day, to_day,
             tables=[item.name for item in chosen], now_utc=now_utc,
         )  # fmt: skip
         for result in results:
@@ -117,17 +117,17 @@ def status(state: State = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pipelines import stores
     from pipelines.data import quarantine
-    from pipelines.data.lake import Lake
 
     layout = layout_of(state)
-    lake = Lake(layout.lake)
     page = Table("table", "version", "rows", "days", "first", "last", "open quarantine")
     with _told():
-        opened = Counter(item.table for item in quarantine.find(layout.quarantine) if item.resolved is None)
+        lake, kept = stores.lake(layout), stores.quarantine(layout)
+        opened = Counter(item.table for item in quarantine.find(kept) if item.resolved is None)
         names = sorted({*lake.tables(), *opened})  # a table whose every day was bad is in quarantine alone
         if not names:
-            typer.echo(f"{layout.lake}: empty; run `flightdeck data ingest` first")
+            typer.echo(f"{lake.root}: empty; run `flightdeck data ingest` first")
             raise typer.Exit(1)
         for name in names:
             snapshot = lake.snapshot(name)
@@ -148,14 +148,16 @@ def quarantine(
 
     Example: flightdeck data quarantine --day 2013-02-12
     """
+    from pipelines import stores
     from pipelines.data import quarantine as store
 
-    root = layout_of(state).quarantine
-    # A typing error must not read as "nothing in quarantine".
-    known = {item.name for item in _use_case().tables} | {item.table for item in store.find(root)}
-    if table is not None and table not in known:
-        raise typer.BadParameter(f"no table {table!r}; there are: {', '.join(sorted(known))}")
-    items = store.find(root, table, day.date() if day else None)
+    with _told():
+        root = stores.quarantine(layout_of(state))
+        # A typing error must not read as "nothing in quarantine".
+        known = {item.name for item in _use_case().tables} | {item.table for item in store.find(root)}
+        if table is not None and table not in known:
+            raise typer.BadParameter(f"no table {table!r}; there are: {', '.join(sorted(known))}")
+        items = store.find(root, table, day.date() if day else None)
     for item in items:
         mark = f"resolved {item.resolved}" if item.resolved else "open"
         if day is None:
@@ -184,14 +186,15 @@ def predictions(
     from redis import Redis, RedisError
 
     from flightdeck.contracts.clock import CLOCK_KEY, clock_from_mapping
-    from pipelines.data.lake import Lake, LakeError
+    from pipelines import stores
+    from pipelines.data.lake import LakeError
     from pipelines.data.predictions import drain
 
-    lake = Lake(layout_of(state).lake)
+    lake = stores.lake(layout_of(state))
     try:
         client = Redis.from_url(redis_url, socket_timeout=10)
     except ValueError as error:
-        raise typer.BadParameter(f"--redis {redis_url}: {error}") from error
+        raise typer.BadParameter(f"--redis {stores.shown(redis_url)}: {error}") from error
 
     def now() -> dt.datetime:
         raw = cast(dict[bytes, bytes], client.hgetall(CLOCK_KEY))
@@ -206,9 +209,60 @@ def predictions(
                 f"{done.unreadable:,} entries unreadable"
             )
         except (LakeError, OSError, RedisError, ValueError) as error:  # ValueError: the clock on Redis is unreadable
-            typer.echo(f"{redis_url}: {error}; nothing is lost, the entries stay on the stream", err=True)
+            typer.echo(f"{stores.shown(redis_url)}: {error}; nothing is lost, the entries stay on the stream", err=True)
             if every is None:
                 raise typer.Exit(1) from error
         if every is None:
             return
         time.sleep(every)
+
+
+@app.command()
+def upkeep(
+    keep_days: Annotated[int, typer.Option(min=1, help="Versions and exports of the last days stay.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    redis_url: Annotated[
+        str | None, typer.Option("--redis", envvar="FLIGHTDECK_STREAMS_REDIS", help="The streams Redis; else left out.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="MLflow server; else $MLFLOW_TRACKING_URI.")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Merge small files, remove data that no registered model and no recent version needs, trim what the lake has.
+
+    Example: flightdeck data upkeep --dry-run
+    """
+    from redis import Redis, RedisError
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines import stores
+    from pipelines.data import upkeep as care
+    from pipelines.registry.mlflow_adapter import (
+        MlflowRegistry,
+        RegistryRefused,
+        RegistryUnavailable,
+        tracking_uri_or_env,
+    )
+
+    layout = layout_of(state)
+    try:
+        with _told():
+            pinned = care.pinned_versions(MlflowRegistry(tracking_uri_or_env(tracking_uri)))
+            tables = care.tend_tables(stores.lake(layout), pinned, keep_days=keep_days, dry_run=dry_run)
+            exports = care.prune_exports(layout, keep_days=keep_days, dry_run=dry_run)
+            trimmed = 0
+            if redis_url:
+                with Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) as streams:
+                    trimmed = care.trim_stream(streams, dry_run=dry_run)
+    except (care.CannotTell, RedisError, RegistryRefused, RegistryUnavailable) as error:
+        typer.echo(f"flightdeck data upkeep: {error}", err=True)
+        raise typer.Exit(1) from error
+    removal = "to remove" if dry_run else "removed"
+    page = Table("table", "version", "files before", "files now", f"files {removal}", "pinned versions")
+    for item in tables:
+        counts = (item.version, item.files_before, item.files_after, item.removed)
+        page.add_row(item.table, *(f"{count:,}" for count in counts), ", ".join(map(str, item.pinned)))
+    Console().print(page)
+    typer.echo(f"exports {removal}: {', '.join(exports) or 'none'}; stream entries {removal}: {trimmed:,}")

@@ -12,7 +12,7 @@ import typer
 from flightdeck.cli.options import State, layout_of, utc_time
 
 if TYPE_CHECKING:
-    from pipelines.features.registry import Change
+    from pipelines.features.registry_changes import Change
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,14 @@ Online = Annotated[
 ]
 Views = Annotated[list[str] | None, typer.Option("--view", help="Only this view; may be repeated.")]
 Approve = Annotated[bool, typer.Option("--approve", help="Accept destructive changes.")]
+Protect = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protect",
+        help="Feature service of a release that serves, waits or can be undone to; may be repeated. Added to "
+        "$FLIGHTDECK_PROTECTED_SERVICES (commas between).",
+    ),
+]
 
 
 @contextlib.contextmanager
@@ -60,7 +68,7 @@ def build(
     import resource
     import time
 
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.features.build import build_features
     from pipelines.use_case import load_use_case
 
@@ -68,7 +76,7 @@ def build(
     with _told():
         results = build_features(
             load_use_case(),
-            Lake(layout_of(state).lake),
+            stores.lake(layout_of(state)),
             utc_time(from_),
             utc_time(until),
             views=view,
@@ -90,27 +98,33 @@ def export_(state: State = None) -> None:
 
     Example: flightdeck features export
     """
-    from pipelines.data.lake import Lake
-    from pipelines.features.export import export, read_export
+    from pipelines import stores
+    from pipelines.features.export import ensure_export
 
     layout = layout_of(state)
     with _told():
-        found = read_export(layout, export(Lake(layout.lake), layout))
+        found = ensure_export(stores.lake(layout), layout)
     print(f"export {found.id}: " + ", ".join(f"{view} {rows:,}" for view, rows in sorted(found.rows.items())))
 
 
 @app.command()
-def plan(approve: Approve = False, state: State = None) -> None:
-    """Show what `apply` would change. Exit code 1 when a change destroys something and is not approved.
+def plan(approve: Approve = False, protect: Protect = None, state: State = None) -> None:
+    """Show what `apply` would change. Exit code 1 when a change destroys something and is not approved, or cannot be.
 
     Example: flightdeck features plan
     """
-    from pipelines.features import registry
+    from pipelines.features import guard, registry
+    from pipelines.features.registry_changes import Effect
 
+    layout = layout_of(state)
     with _told():
-        changes = registry.plan(layout_of(state))
+        changes = registry.plan(layout)
+        refused = registry.not_allowed(layout, registry.protected_services(protect or ()))
     _show(changes)
-    destructive = sum(change.effect is registry.Effect.DESTROYS for change in changes)
+    if refused:
+        print(f"\n{guard.words(refused)}.")
+        raise typer.Exit(1)
+    destructive = sum(change.effect is Effect.DESTROYS for change in changes)
     if destructive and not approve:
         print(
             f"\n{destructive} destructive change(s): models and predictors that read these would break. Make a new "
@@ -120,17 +134,19 @@ def plan(approve: Approve = False, state: State = None) -> None:
 
 
 @app.command()
-def apply(approve: Approve = False, state: State = None) -> None:
+def apply(approve: Approve = False, protect: Protect = None, state: State = None) -> None:
     """Make Feast's registry equal feature_repo/definitions.py. Refuses destructive changes that are not approved.
 
-    Example: flightdeck features apply
+    What a protected feature service reads is never destroyed, approved or not.
+
+    Example: flightdeck features apply --protect late_v1
     """
     from pipelines.features import registry
 
     layout = layout_of(state)
     with _told():
         try:
-            changes = registry.apply(layout, approve=approve)
+            changes = registry.apply(layout, approve=approve, protect=registry.protected_services(protect or ()))
         except registry.DestructiveChange:
             _show(registry.plan(layout))
             raise
@@ -147,10 +163,13 @@ def materialize(
     state: State = None,
     online: Online = None,
 ) -> None:
-    """Write the current export's newest rows into the online store, from where the last run ended.
+    """Write the newest rows of the feature tables into the online store, from where the last run ended.
+
+    Where the state folder is only scratch they are read from the lake, else from the current export.
 
     Example: flightdeck features materialize --until 2013-07-01
     """
+    from pipelines import stores
     from pipelines.features.materialize import Written
     from pipelines.features.materialize import materialize as bring
     from pipelines.features.registry import open_store
@@ -164,7 +183,15 @@ def materialize(
 
     layout = layout_of(state)
     with _told():
-        bring(layout, utc_time(until), views=view, full=full, store=open_store(layout, online), progress=show)
+        bring(
+            layout,
+            utc_time(until),
+            views=view,
+            full=full,
+            store=open_store(layout, online),
+            lake=stores.lake(layout) if stores.scratch(layout) else None,
+            progress=show,
+        )
 
 
 @app.command()
@@ -179,7 +206,7 @@ def check(
 
     Example: flightdeck features check --at 2013-07-01
     """
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.features.consistency import check as compare
     from pipelines.features.registry import open_store
     from pipelines.use_case import load_use_case
@@ -187,7 +214,7 @@ def check(
     layout = layout_of(state)
     with _told():
         result = compare(
-            load_use_case(), Lake(layout.lake), open_store(layout, online), utc_time(at), views=view, sample=sample
+            load_use_case(), stores.lake(layout), open_store(layout, online), utc_time(at), views=view, sample=sample
         )
     for name, values in result.compared.items():
         wrong = sum(item.view == name for item in result.mismatches)
@@ -214,12 +241,12 @@ def future(
 
     Example: flightdeck features future --at 2013-06-20T14:00Z
     """
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.features.truncation import assert_no_future
     from pipelines.use_case import load_use_case
 
     with _told():
-        compared = assert_no_future(load_use_case(), Lake(layout_of(state).lake), utc_time(at), views=view)
+        compared = assert_no_future(load_use_case(), stores.lake(layout_of(state)), utc_time(at), views=view)
     for name, rows in compared.items():
         print(f"{name:<16} {rows:>7,} rows, the same without what became known later")
 

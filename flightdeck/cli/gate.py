@@ -27,8 +27,10 @@ def gate(
 ) -> None:
     """Gate, register when it is a run, print each gate."""
     with told("gate"):
+        from pipelines import stores
+        from pipelines.features.export import ensure_export
         from pipelines.gates.gate import gate_candidate
-        from pipelines.registry import versions
+        from pipelines.registry import oci, versions
         from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused, tracking_uri_or_env
         from pipelines.training.candidate import load_candidate
 
@@ -37,6 +39,8 @@ def gate(
         candidate = load_candidate(run_id, layout, uri)
         if candidate.spec.name != name:
             raise RegistryRefused(f"run {run_id} is a candidate of {candidate.spec.name}, not of {name}")
+        if stores.scratch(layout):  # a pod begins with none; the rows are joined again from what training read
+            ensure_export(stores.lake(layout), layout, candidate.facts.digests.table_versions)
         champion = versions.load_champion(name, tracking_uri=uri)
         if champion:
             versions.fetch(champion, layout, tracking_uri=uri)
@@ -47,6 +51,8 @@ def gate(
         if not version.isdigit():
             ref = versions.register(candidate, report)
             print(f"registered {ref.name} v{ref.version} ({ref.sha256})")
+            if report.verdict.value == "PROMOTE":
+                ref = oci.publish(ref, layout.artefacts / ref.sha256, tracking_uri=uri)  # nothing in the lab
             if promote and report.verdict.value == "PROMOTE":
                 versions.promote(ref, layout=layout, tracking_uri=uri)
                 print(f"champion of {ref.name} is v{ref.version}")

@@ -30,12 +30,17 @@ def train(  # noqa: PLR0917  Typer reads the signature
     """Train one candidate and say what to do next."""
     with told("train"):
         from flightdeck.contracts.model_spec import load_model_spec
+        from pipelines import stores
+        from pipelines.features.export import ensure_export
         from pipelines.registry.mlflow_adapter import tracking_uri_or_env
         from pipelines.training.train import train_candidate
 
+        layout = layout_of(state)
+        if stores.scratch(layout):  # a pod begins with none
+            print(f"feature export {ensure_export(stores.lake(layout), layout).id}", flush=True)
         candidate = train_candidate(
             load_model_spec(spec),
-            layout_of(state),
+            layout,
             until_utc=utc_time(until),
             tracking_uri=tracking_uri_or_env(tracking_uri),
             trials=trials,

@@ -119,10 +119,14 @@ def serve_first(kubectl: Kubectl, name: str, version: Version, tell: Callable[[s
 
 
 def apply(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> None:
-    """Under the releaser's field manager: a re-apply of Git undoes none of it."""
+    """Under the releaser's field manager: a re-apply of Git undoes none of it.
+
+    The documents hold only its fields: the server checks the whole that they become, kubectl beforehand could not.
+    """
     items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
     kubectl(
-        "apply", "--server-side", "--force-conflicts", f"--field-manager={RELEASER}", "-f", "-",
+        "apply", "--server-side", "--force-conflicts", f"--field-manager={RELEASER}", "--validate=false",
+        "-f", "-",
         stdin=json.dumps(items),
     )  # fmt: skip
 

@@ -179,10 +179,10 @@ def world(request: WorldRequest, told: Path) -> None:
     """Write what the users send and what the streamer tells."""
     from flightdeck.lab.users import write_arrivals
     from flightdeck.lab.world import arrivals, feed, write_feed
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.use_case import load_use_case
 
-    lake = Lake(StateLayout.from_env().lake)
+    lake = stores.lake(StateLayout.from_env())
     asked = arrivals(request.from_utc, request.until_utc)
     write_arrivals(Path(request.arrivals), asked)
     content = feed(load_use_case(), lake, request.from_utc, request.until_utc)

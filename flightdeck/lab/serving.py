@@ -101,10 +101,10 @@ class Serving:
         """Every logged prediction into the lake, once; joined with the outcomes that had arrived by the clock's end."""
         import redis
 
-        from pipelines.data.lake import Lake
+        from pipelines import stores
         from pipelines.data.predictions import drain
 
-        clock, lake = replay.clock, Lake(self.stack.layout.lake)
+        clock, lake = replay.clock, stores.lake(self.stack.layout)
         assert clock is not None
         streams: Any = redis.Redis.from_url(f"redis://127.0.0.1:{self.stack.ports['redis-streams']}/0")
         expected = self.probed + sum(outcome.ok for outcome in self.findings.outcomes)
@@ -131,12 +131,12 @@ class Serving:
         """Whatever is left of the prediction log into the lake; returns the rows written."""
         import redis
 
-        from pipelines.data.lake import Lake
+        from pipelines import stores
         from pipelines.data.predictions import drain
 
         assert replay.clock is not None
         streams: Any = redis.Redis.from_url(f"redis://127.0.0.1:{self.stack.ports['redis-streams']}/0")
-        return drain(streams, Lake(self.stack.layout.lake), now=replay.clock.now, consumer="lab").written
+        return drain(streams, stores.lake(self.stack.layout), now=replay.clock.now, consumer="lab").written
 
     # -- parts ----------------------------------------------------------------------------------------------------
 

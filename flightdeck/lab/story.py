@@ -64,13 +64,13 @@ class Story:
     """One run of the main job. Each stage is a method; `run` tells their order and what overlaps."""
 
     def __init__(self, stack: Stack, board: Board, *, days: int = REPLAY_DAYS, trials: int | None = None) -> None:
-        from pipelines.data.lake import Lake
+        from pipelines import stores
         from pipelines.training.lineage import git_commit
         from pipelines.use_case import load_use_case
 
         self.stack, self.board, self.layout = stack, board, stack.layout
         self.supervisor = stack.supervisor
-        self.lake, self.use_case = Lake(self.layout.lake), load_use_case()
+        self.lake, self.use_case = stores.lake(self.layout), load_use_case()
         self.findings = Findings(dt.datetime.now(dt.UTC), commit=git_commit())
         self.replay_days, self.trials = days, trials
         self.training = Training(stack, self.findings, board)
