@@ -46,4 +46,5 @@ class Release(_Strict):
     def short(self) -> str:
         """For tables and logs: `late v7 (3f2a91c0), late_v1, code 1a2b3c4`."""
         model = f"{self.model.name} v{self.model.version} ({self.model.sha256[:8]})"
-        return f"{model}, {self.feature_service}, code {self.image.rpartition("sha256:")[2][:12]}"
+        code = self.image.rpartition("sha256:")[2][:12]
+        return f"{model}, {self.feature_service}, code {code}"
