@@ -174,9 +174,7 @@ def _parts(kubectl: Kubectl, namespace: str) -> list[Part]:
 
 def _counts(item: Mapping[str, Any]) -> bool:
     """Jobs of CronJobs and of pipeline runs tell their own ends."""
-    owners = item["metadata"].get("ownerReferences", ())
-    labels = item["metadata"].get("labels", {})
-    return not owners and (item["kind"] != "Job" or "flightdeck.dev/job" in labels)
+    return item["kind"] != "Job" or "flightdeck.dev/job" in item["metadata"].get("labels", {})
 
 
 def _pods(kubectl: Kubectl, namespace: str) -> list[dict[str, Any]]:
