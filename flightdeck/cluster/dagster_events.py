@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # delta-rs paints its errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,8 @@ def told(event: Mapping[str, Any]) -> Step | None:
     elif kind == "AssetCheckEvaluationEvent":
         line = check_of(event["evaluation"]) if not event["evaluation"]["success"] else None
     elif kind == "ExecutionStepUpForRetryEvent":
-        line = f"{step} is tried again in {event['secondsToWait']} s: {'; '.join(reasons_of(event))}"
+        why = " ".join("; ".join(reasons_of(event)).split())
+        line = f"{step} is tried again in {float(event['secondsToWait'] or 0):.0f} s: {why}"
     elif kind in {"ExecutionStepFailureEvent", "RunFailureEvent", "RunCanceledEvent"}:
         line = f"{step or 'run'} failed: {'; '.join(reasons_of(event))}"
     elif kind == "EngineEvent" and "Kubernetes" in (event["message"] or ""):
@@ -56,7 +60,8 @@ def reasons_of(event: Mapping[str, Any]) -> list[str]:
         return [str(own).strip()]
     error = event.get("error") or {}
     causes = [item["error"]["message"] for item in error.get("errorChain") or ()]
-    return [text.strip() for text in (causes[-1:] or [error.get("message") or event.get("message") or ""]) if text]
+    said = causes[-1:] or [error.get("message") or event.get("message") or ""]
+    return [_COLOURS.sub("", text).strip() for text in said if text]
 
 
 def _short(entry: Mapping[str, Any]) -> bool:
