@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-# 3, 9, 21, 45, 93 s (Dagster's exponential is delay * (2^n - 1)), with jitter: a store that restarts is back within that.
+# 3, 9, 21, 45, 93 s (Dagster's exponential: delay * (2^n - 1)), with jitter: a store that restarts is back by then.
 RETRY = dg.RetryPolicy(max_retries=5, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 # By name, so that telling a failure loads no library that the step did not use.
