@@ -12,13 +12,13 @@ import enum
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from pipelines.data import quarantine
 from pipelines.data.checks import Failure, check_freshness, check_rows, check_volume, pandera_schema
+from pipelines.data.files import Root
 from pipelines.data.lake import Lake, Snapshot, newest
 from pipelines.use_case import SourceTable, UseCase
 
@@ -69,7 +69,7 @@ class DayResult:
 def ingest_day(
     use_case: UseCase,
     lake: Lake,
-    quarantine_root: Path,
+    quarantine_root: Root,
     day: dt.date,
     *,
     tables: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def ingest_day(
 def ingest_days(
     use_case: UseCase,
     lake: Lake,
-    quarantine_root: Path,
+    quarantine_root: Root,
     first: dt.date | None = None,
     last: dt.date | None = None,
     *,
@@ -99,7 +99,7 @@ def ingest_days(
     Args:
         use_case: whose tables to ingest; `tables` names some of them, all when None.
         lake: where good days go.
-        quarantine_root: where bad days go, whole.
+        quarantine_root: where bad days go, whole: a folder, a URL or `Files`.
         faults: planted faults by (table, day): what the checks see is `fault(delivered frame)`.
         now_utc: the clock. Records that the source delivers later are left for a later run, records from the future
             are a failure, and corrections and healed days count as known from now. None: a backfill, in which the
@@ -108,6 +108,7 @@ def ingest_days(
         progress: called with each result before it is yielded.
     Raises:
         ValueError: the range lies outside the source's days, or a name is no table.
+        LakeError, OSError: lake or quarantine do not answer; whole commits are left, run it again.
     """
     days = list(use_case.days(first, last))
     if not days:
@@ -140,7 +141,7 @@ class _TableIngest:
 
     use_case: UseCase
     lake: Lake
-    quarantine_root: Path
+    quarantine_root: Root
     table: SourceTable
     faults: dict[tuple[str, dt.date], Fault]
     now_utc: dt.datetime | None

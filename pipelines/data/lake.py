@@ -7,12 +7,12 @@ A commit is atomic: a killed process leaves either the whole commit or nothing (
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import random
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,14 +21,20 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from pipelines.data.files import Files
+from pipelines.data.object_store import delta_options, is_url, polars_options, words
+
 Frame: TypeAlias = Any  # pl.DataFrame or pa.Table: anything that exports Arrow
 Filters: TypeAlias = Sequence[tuple[str, str, Any]]
 
+# The log is never cleaned up behind our back: a version that a model pins stays readable however old it is. Its
+# entries are small; checkpoints keep opening fast, and `pipelines.data.upkeep` removes the data that nobody needs.
+CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 MAX_ATTEMPTS = 12  # with backoff below: about 10 s against a writer that never stops
 
 
 class LakeError(RuntimeError):
-    """A table is absent, or a commit did not get through."""
+    """A table is absent, the store does not answer, or a commit did not get through."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +76,13 @@ class Lake:
     """The lake under one root folder (or an object-store URL).
 
     Args:
-        root: a folder per table below it.
-        storage_options: what delta-rs needs for an object store, e.g. endpoint and region.
+        root: a folder per table below it; a folder, or `s3://bucket[/folder]`.
+        storage_options: what delta-rs needs for an object store (default: what the environment says).
     """
 
     def __init__(self, root: Path | str, storage_options: Mapping[str, str] | None = None) -> None:
         self._root = str(root).rstrip("/")
-        self._options = dict(storage_options) if storage_options else None
+        self._options = dict(storage_options or delta_options()) if is_url(self._root) else None
 
     @property
     def root(self) -> str:
@@ -89,14 +95,14 @@ class Lake:
 
     def exists(self, table: str) -> bool:
         """Whether the table has a first commit."""
-        return bool(DeltaTable.is_deltatable(self.path(table), self._options))
+        with self._clear(table, "cannot be looked up"):
+            return bool(DeltaTable.is_deltatable(self.path(table), self._options))
 
     def tables(self) -> list[str]:
-        """Names of the tables on a folder, sorted."""
-        root = Path(self._root)
-        if not root.is_dir():
-            return []
-        return sorted(item.name for item in root.iterdir() if (item / "_delta_log").is_dir() and self.exists(item.name))
+        """Names of the tables, sorted."""
+        with self._clear("", "cannot be listed"):
+            found = Files(self._root, self._options).folders()
+        return [name for name in found if self.exists(name)]
 
     def version(self, table: str) -> int:
         """Newest version of a table.
@@ -203,9 +209,9 @@ class Lake:
                     self._create(table, frame, partition_by)
                     continue
                 write_deltalake(snapshot.table, frame, mode="append", commit_properties=properties)
-            except (CommitFailedError, DeltaError) as problem:
+            except (CommitFailedError, DeltaError, OSError) as problem:
                 if not _is_conflict(problem):
-                    raise LakeError(f"{self.path(table)}: nothing was written: {_words(problem)}") from problem
+                    raise LakeError(f"{self.path(table)}: nothing was written: {words(problem)}") from problem
                 error = problem
                 time.sleep(random.uniform(0, min(2.0, 0.02 * 2**attempt)))  # noqa: S311  jitter, not a secret
                 continue
@@ -222,7 +228,7 @@ class Lake:
         Raises:
             LakeError: another writer replaced rows meanwhile, or the commit cannot succeed; nothing was written.
         """
-        try:
+        with self._clear(table, "nothing was written"):
             if where is not None and self.exists(table):
                 write_deltalake(self._open(table), frame, mode="overwrite", predicate=where)
             else:
@@ -233,21 +239,56 @@ class Lake:
                     schema_mode="overwrite",
                     partition_by=list(partition_by) or None,
                     storage_options=self._options,
+                    configuration=CONFIGURATION,
                 )
-        except (CommitFailedError, DeltaError) as error:
-            raise LakeError(f"{self.path(table)}: nothing was written: {_words(error)}") from error
         return self.version(table)
 
     def compact(self, table: str) -> int:
-        """Merge small files within each partition, then write a checkpoint. Returns the version."""
+        """Merge small files within each partition, then write a checkpoint. Returns the version.
+
+        Raises:
+            LakeError: no such table, or another writer changed the same files meanwhile; nothing was changed.
+        """
         opened = self._open(table)
-        opened.optimize.compact()
-        opened.create_checkpoint()
+        with self._clear(table, "was not compacted"):
+            opened.optimize.compact()
+            opened.create_checkpoint()
         return int(opened.version())
+
+    def vacuum(self, table: str, *, keep_versions: Sequence[int], keep_days: int, dry_run: bool) -> int:
+        """Remove data files that no kept version reads; returns how many. Nothing to remove makes no commit.
+
+        Files that were removed from the table, or written by a run that was killed, within `keep_days` stay: the
+        versions of that time stay readable, and so do `keep_versions` and the newest. Others lose their data.
+
+        Raises:
+            LakeError: no such table, or the store does not answer.
+        """
+        opened = self._open(table)
+        kept = sorted({version for version in keep_versions if 0 <= version <= opened.version()})
+
+        def listed(*, dry: bool) -> set[str]:
+            files = opened.vacuum(
+                keep_days * 24, dry_run=dry, enforce_retention_duration=False, full=True, keep_versions=kept or None
+            )
+            return {name.rpartition("/")[2] for name in files}
+
+        with self._clear(table, "was not vacuumed"):
+            # delta-rs lists what the log calls removed, again and again although it is gone, and commits each time.
+            found = listed(dry=True) & Files(self._root, self._options).below(table)
+            if found and not dry_run:
+                listed(dry=False)
+            return len(found)
+
+    def files(self, table: str) -> int:
+        """Data files of the newest version."""
+        return int(pl.DataFrame(self._open(table).get_add_actions(flatten=True)).height)
 
     def checkpoint(self, table: str) -> None:
         """Fold the log into a checkpoint, so that opening the table reads one file instead of hundreds."""
-        self._open(table).create_checkpoint()
+        opened = self._open(table)
+        with self._clear(table, "no checkpoint was written"):
+            opened.create_checkpoint()
 
     def _create(self, table: str, frame: Frame, partition_by: Sequence[str]) -> None:
         """Make the table without rows: version 0 says only what it looks like.
@@ -261,16 +302,25 @@ class Lake:
             mode="ignore",
             partition_by=list(partition_by) or None,
             storage_options=self._options,
+            configuration=CONFIGURATION,
         )
+
+    @contextlib.contextmanager
+    def _clear(self, table: str, what: str) -> Iterator[None]:
+        """Turn delta-rs's and the store's errors into ours, in one line."""
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"{self.path(table).rstrip('/')}: {what}: {words(error)}") from error
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.path(table), version=version, storage_options=self._options)
         except TableNotFoundError as error:
             raise LakeError(f"{self.path(table)}: no such table; run `flightdeck data ingest` first") from error
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             which = "the newest version" if version is None else f"version {version}"
-            raise LakeError(f"{self.path(table)}: {which} cannot be read: {_words(error)}") from error
+            raise LakeError(f"{self.path(table)}: {which} cannot be read: {words(error)}") from error
 
 
 def newest(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
@@ -290,13 +340,13 @@ def _rows(table: DeltaTable, columns: Sequence[str] | None, filters: Filters | N
     Polars reads the files itself. deltalake's pyarrow dataset calls back into Python for each file, is many times
     slower on hundreds of small ones, and in one of six runs aborted the process at its end (measured, deltalake 1.6).
     """
-    scan = pl.scan_delta(table)
+    scan = pl.scan_delta(table, storage_options=polars_options(table._storage_options))
     for column, operator, value in filters or ():
         scan = scan.filter(_OPERATORS[operator](pl.col(column), value))
     try:
         return (scan if columns is None else scan.select(list(columns))).collect()
     except (OSError, pl.exceptions.PolarsError) as error:  # a file that the log names is gone or broken; a wrong column
-        raise LakeError(f"{table.table_uri}: version {table.version()} cannot be read: {error}") from error
+        raise LakeError(f"{table.table_uri}: version {table.version()} cannot be read: {words(error)}") from error
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -319,11 +369,6 @@ _OPERATORS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 def _next(snapshot: Snapshot, transaction: str) -> int:
     current = None if snapshot.table is None else snapshot.table.transaction_version(transaction)
     return (current or 0) + 1
-
-
-def _words(error: Exception) -> str:
-    """What delta-rs says, without the Rust backtrace that may follow."""
-    return re.split(r"\n\s*0: ", str(error))[0].strip()
 
 
 def _is_conflict(error: Exception) -> bool:

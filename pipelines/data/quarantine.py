@@ -2,6 +2,9 @@
 
 Folder: `<quarantine>/<table>/<day>/<digest of the rows>/`. The same bad delivery, tried again, is the same folder. A
 later good delivery of the day resolves its folders: they stay, marked with `resolved.json`.
+
+The root is a folder or an object store, which knows no rename of folders: `failures.json` is written last and read
+first, so a delivery is there when this one file is.
 """
 
 from __future__ import annotations
@@ -10,27 +13,25 @@ import dataclasses
 import datetime as dt
 import hashlib
 import html
+import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 
 from pipelines.data.checks import Failure
+from pipelines.data.files import Files, Root, files_at
 
 ROWS, FAILURES, TEXT, PAGE, RESOLVED = "rows.parquet", "failures.json", "failures.txt", "failures.html", "resolved.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Quarantined:
-    """One bad delivery; times are wall or clock time of whoever ingested, ISO 8601."""
+    """One bad delivery; `folder` is a path or URL, times are wall or clock time of whoever ingested, ISO 8601."""
 
     table: str
     day: dt.date
-    folder: Path
+    folder: str
     rows: int
     at: str
     failures: tuple[Failure, ...]
@@ -50,48 +51,48 @@ def reason(failures: Sequence[Failure]) -> str:
 
 
 def put(
-    root: Path, table: str, day: dt.date, frame: pl.DataFrame, failures: Sequence[Failure], *, at: dt.datetime
+    root: Root, table: str, day: dt.date, frame: pl.DataFrame, failures: Sequence[Failure], *, at: dt.datetime
 ) -> Quarantined:
-    """Keep the delivery and its failures; all or nothing, and the same delivery once."""
-    parent = root / table / day.isoformat()
-    parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
-    try:
-        frame.write_parquet(staged / ROWS)
-        digest = hashlib.sha256((staged / ROWS).read_bytes()).hexdigest()[:16]
-        item = Quarantined(table, day, parent / digest, frame.height, at.isoformat(), tuple(failures), None)
-        (staged / FAILURES).write_text(json.dumps(_as_json(item), indent=2))
-        (staged / TEXT).write_text(as_text(item))
-        (staged / PAGE).write_text(as_page(item))
-        staged.chmod(0o755)  # made for its owner alone
-        try:
-            staged.rename(item.folder)  # atomic: readers see the folder whole or not at all
-        except OSError:
-            if not item.folder.is_dir():
-                raise
-            # Delivered before, or by another process just now; bad again, so no longer resolved.
-            (item.folder / RESOLVED).unlink(missing_ok=True)
-            shutil.rmtree(staged)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+    """Keep the delivery and its failures; all or nothing, and the same delivery once.
+
+    Raises:
+        OSError: the place does not answer, or is full; the delivery does not show, and the same call again mends it.
+    """
+    files, buffer = files_at(root), io.BytesIO()
+    frame.write_parquet(buffer)
+    content = buffer.getvalue()
+    name = f"{table}/{day.isoformat()}/{hashlib.sha256(content).hexdigest()[:16]}"
+    item = Quarantined(table, day, files.where(name), frame.height, at.isoformat(), tuple(failures), None)
+    if not files.exists(f"{name}/{FAILURES}"):
+        files.write(f"{name}/{ROWS}", content)
+        files.write(f"{name}/{TEXT}", as_text(item).encode())
+        files.write(f"{name}/{PAGE}", as_page(item).encode())
+        files.write(f"{name}/{FAILURES}", json.dumps(_as_json(item), indent=2).encode())
+    else:  # delivered before, or by another process just now; bad again, so no longer resolved
+        files.delete(f"{name}/{RESOLVED}")
     return item
 
 
-def resolve(root: Path, table: str, day: dt.date, *, at: dt.datetime) -> int:
+def resolve(root: Root, table: str, day: dt.date, *, at: dt.datetime) -> int:
     """Mark the day's quarantined deliveries as healed by a later good one. Returns how many were open."""
-    opened = [item for item in find(root, table, day) if item.resolved is None]
+    files = files_at(root)
+    opened = [item for item in find(files, table, day) if item.resolved is None]
     for item in opened:
-        staged = item.folder / f".{RESOLVED}.{os.getpid()}"
-        staged.write_text(json.dumps({"resolved_at": at.isoformat()}))
-        staged.rename(item.folder / RESOLVED)
+        name = item.folder.removeprefix(f"{files.root}/")
+        files.write(f"{name}/{RESOLVED}", json.dumps({"resolved_at": at.isoformat()}).encode())
     return len(opened)
 
 
-def find(root: Path, table: str | None = None, day: dt.date | None = None) -> list[Quarantined]:
+def find(root: Root, table: str | None = None, day: dt.date | None = None) -> list[Quarantined]:
     """Quarantined deliveries, by table and day, resolved ones among them."""
-    pattern = f"{table or '*'}/{day.isoformat() if day else '*'}/*/{FAILURES}"
-    return [_read(path.parent) for path in sorted(root.glob(pattern)) if not path.parent.name.startswith(".")]
+    files = files_at(root)
+    names = [
+        f"{of}/{on}/{digest}"
+        for of in ([table] if table else files.folders())
+        for on in ([day.isoformat()] if day else files.folders(of))
+        for digest in files.folders(f"{of}/{on}")
+    ]
+    return [_read(files, name) for name in names if files.exists(f"{name}/{FAILURES}")]
 
 
 def as_text(item: Quarantined) -> str:
@@ -147,15 +148,14 @@ def _as_json(item: Quarantined) -> dict[str, object]:
     }
 
 
-def _read(folder: Path) -> Quarantined:
-    content = json.loads((folder / FAILURES).read_text())
-    resolved = folder / RESOLVED
+def _read(files: Files, name: str) -> Quarantined:
+    content, resolved = json.loads(files.read(f"{name}/{FAILURES}")), f"{name}/{RESOLVED}"
     return Quarantined(
         table=content["table"],
         day=dt.date.fromisoformat(content["day"]),
-        folder=folder,
+        folder=files.where(name),
         rows=content["rows"],
         at=content["quarantined_at"],
         failures=tuple(Failure(**{**item, "examples": tuple(item["examples"])}) for item in content["failures"]),
-        resolved=json.loads(resolved.read_text())["resolved_at"] if resolved.exists() else None,
+        resolved=json.loads(files.read(resolved))["resolved_at"] if files.exists(resolved) else None,
     )

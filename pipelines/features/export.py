@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -42,19 +43,24 @@ class Export:
         return self.folder / f"{view}.parquet"
 
 
-def export(lake: Lake, layout: StateLayout) -> str:
-    """Write the newest version of every feature table as Parquet, point `exports/current` at it, return its id.
+def export(lake: Lake, layout: StateLayout, table_versions: Mapping[str, int] | None = None) -> str:
+    """Write a version of every feature table as Parquet, point `exports/current` at it, return its id.
 
     Equal versions give the same id and are not written again. A reader of `current` sees the old export or the new
     one, never a mixture within one file.
 
+    Args:
+        table_versions: the version of every table, as an earlier export recorded it (default: the newest).
     Raises:
-        ExportError: a feature table has not been built.
+        ExportError: a feature table has not been built, or `table_versions` lacks one.
+        LakeError: the lake does not answer, or a version is not there any more.
     """
     missing = [view for view in BUILDS if not lake.exists(feature_table(view))]
     if missing:
         raise ExportError(f"no feature table for {', '.join(missing)} in {lake.root}; run `flightdeck features build`")
-    versions = lake.versions()
+    versions = lake.versions() if table_versions is None else dict(table_versions)
+    if unknown := sorted(view for view in BUILDS if feature_table(view) not in versions):
+        raise ExportError(f"the recorded table versions lack {', '.join(unknown)}; they were made by other definitions")
     exported = {view: versions[feature_table(view)] for view in BUILDS}
     # A lake that was deleted and built anew counts versions from 0 again: the tables' own ids tell them apart.
     identity = {view: [_table_id(lake, view), version] for view, version in exported.items()}
@@ -83,6 +89,17 @@ def export(lake: Lake, layout: StateLayout) -> str:
             shutil.rmtree(scratch, ignore_errors=True)
     _point_current_at(folder, layout)
     return export_id
+
+
+def ensure_export(lake: Lake, layout: StateLayout, table_versions: Mapping[str, int] | None = None) -> Export:
+    """The export of the newest feature tables, or of recorded versions: made when the state folder lacks it.
+
+    A step in a pod begins with an empty folder; one after another on one machine makes nothing twice.
+
+    Raises:
+        ExportError, LakeError: as for `export`.
+    """
+    return read_export(layout, export(lake, layout, table_versions))
 
 
 def read_export(layout: StateLayout, export_id: str | None = None) -> Export:

@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 from redis.exceptions import RedisError
 
 from flightdeck.contracts.layout import StateLayout
+from pipelines.data.lake import Lake
+from pipelines.features.build import feature_table
 from pipelines.features.export import read_export
 from pipelines.features.registry import RegistryError, open_store
 from pipelines.features.registry_version import announce
+from pipelines.stores import shown
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 TIME = "event_timestamp"
 BATCH_ROWS = 2000  # one pipeline to Redis: about 60 ms
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
+RowsOf: TypeAlias = Callable[[str, dt.datetime, dt.datetime], pa.Table]  # (view, since, until) -> at least its rows
 
 
 class OnlineStoreUnavailable(RuntimeError):
@@ -37,7 +41,7 @@ class OnlineStoreUnavailable(RuntimeError):
 def unavailable(store: FeatureStore, error: Exception) -> OnlineStoreUnavailable:
     """The same words wherever the online store is found not to answer."""
     return OnlineStoreUnavailable(
-        f"the online store at {store.config.online_store.connection_string} does not answer ({error}); "
+        f"the online store at {shown(store.config.online_store.connection_string)} does not answer ({error}); "
         "start it, or say where it is with FLIGHTDECK_ONLINE_REDIS, then run again"
     )
 
@@ -69,12 +73,13 @@ def materialize(
     views: Sequence[str] | None = None,
     full: bool = False,
     store: FeatureStore | None = None,
+    lake: Lake | None = None,
     progress: Callable[[Written], None] | None = None,
 ) -> list[Written]:
-    """Write the newest row per key, known by `until_utc`, of the current export into the online store.
+    """Write the newest row per key, known by `until_utc`, into the online store.
 
     Incremental: rows after the last materialization (the registry remembers), at first those within the view's ttl.
-    It remembers the newest row that the export held: rows that the export lacked are not passed over later.
+    It remembers the newest row that was there: rows that were lacking as yet are not passed over later.
 
     Args:
         layout: the state folder.
@@ -82,16 +87,17 @@ def materialize(
         views: only these.
         full: start from `until_utc` minus the ttl whatever was done before: after the online store was lost.
         store: an open store; opened when None.
+        lake: read its newest feature tables, the rows of the span only; without it the current export is read.
         progress: called after each view.
     Raises:
         ValueError: `until_utc` has no time zone.
         RegistryError: a view is not registered, or none is.
-        ExportError: there is no export.
+        ExportError: there is no export. LakeError: the lake does not answer, or a table was not built.
         OnlineStoreUnavailable: the store does not answer; what was not written is not recorded as done.
     """
     _aware(until_utc, "until_utc")
     store = store or open_store(layout)
-    export = read_export(layout)
+    rows_of = _in_lake(lake) if lake else _in_export(layout)
     done = []
     for view in _views(store, views):
         started = time.perf_counter()
@@ -100,7 +106,7 @@ def materialize(
         if since >= until_utc:
             done.append(Written(view.name, 0, 0, since, until_utc, time.perf_counter() - started))
         else:
-            rows = _newest(pq.read_table(export.path(view.name)), view.join_keys, since, until_utc)
+            rows = _newest(rows_of(view.name, since, until_utc), view.join_keys, since, until_utc)
             written = write_online(store, view.name, rows, now_utc=until_utc)
             if rows.num_rows:
                 store.registry.apply_materialization(view, store.project, since, written.until_utc)
@@ -170,6 +176,15 @@ def _value(value_type: Any, view: str, name: str, value: float | None) -> Any:
     if number - number != 0:  # NaN and infinity
         raise ValueError(f"{view}: feature {name} is {value}; a missing value is None")
     return value_type(float_val=number)
+
+
+def _in_export(layout: StateLayout) -> RowsOf:
+    export = read_export(layout)
+    return lambda view, since, until: pq.read_table(export.path(view))
+
+
+def _in_lake(lake: Lake) -> RowsOf:
+    return lambda view, since, until: lake.read(feature_table(view), filters=[(TIME, ">", since), (TIME, "<=", until)])
 
 
 def _newest(rows: pa.Table, keys: Sequence[str], since: dt.datetime, until: dt.datetime) -> pa.Table:

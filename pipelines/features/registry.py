@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import enum
-import fcntl
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flightdeck.contracts.layout import StateLayout
+from pipelines.features import guard
+from pipelines.features.registry_changes import Change, Described, Effect, compare
+from pipelines.locks import CONNECT_S, Taken, one_at_a_time
+from pipelines.stores import shown
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
 ONLINE_REDIS_ENV = "FLIGHTDECK_ONLINE_REDIS"
 DEFAULT_ONLINE_REDIS = "127.0.0.1:6379"
+PROTECTED_ENV = "FLIGHTDECK_PROTECTED_SERVICES"  # names with commas between
 CONFIG_ENV = "FEAST_FS_YAML_FILE_PATH"  # Feast's own name for another feature_store.yaml
 
 
@@ -34,39 +36,8 @@ class DestructiveChange(RegistryError):
     """A change would break what reads the registry, and nobody approved it."""
 
 
-class Effect(enum.StrEnum):
-    """What a change does to those who already use the object."""
-
-    ADDS = "adds"
-    CHANGES = "changes"
-    DESTROYS = "destroys"
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One difference between the registry and the definitions."""
-
-    kind: str
-    name: str
-    what: str
-    before: str
-    after: str
-    effect: Effect
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """A registered object as plain values: what a reader of it can notice."""
-
-    kind: str
-    name: str
-    facts: Mapping[str, str]
-
-
-# A new value of these facts changes what is stored, how it is keyed or what a model receives: never without approval.
-BREAKING = ("feature ", "input ", "join keys", "value type", "transformation")
-# Where data lie or what people read: no consumer can notice.
-HARMLESS = ("description", "source path")
+class ProtectedChange(DestructiveChange):
+    """A change would break a release that serves, waits or can be undone to: no approval helps."""
 
 
 def open_store(layout: StateLayout, online_redis: str | None = None) -> FeatureStore:
@@ -78,26 +49,58 @@ def open_store(layout: StateLayout, online_redis: str | None = None) -> FeatureS
     Raises:
         RegistryError: the registry's database cannot be opened.
     """
-    import yaml
     from feast import FeatureStore
     from feast.repo_config import RepoConfig
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = Path(os.environ.get(CONFIG_ENV) or REPO / "feature_store.yaml")
-    raw: dict[str, Any] = yaml.safe_load(os.path.expandvars(path.read_text()))
-    if not os.environ.get(CONFIG_ENV):
-        layout.root.mkdir(parents=True, exist_ok=True)
-        raw["registry"]["path"] = f"sqlite:///{layout.feast_registry}"
-    raw["online_store"]["connection_string"] = (
-        online_redis or os.environ.get(ONLINE_REDIS_ENV) or raw["online_store"]["connection_string"]
-    )
+    raw = settings(layout, online_redis)
     try:
         store = FeatureStore(config=RepoConfig(**raw, repo_path=REPO))
         _ = store.registry  # opens the database
         return store
     except SQLAlchemyError as error:
         words = str(error).splitlines()[0]
-        raise RegistryError(f"the registry at {raw['registry']['path']} cannot be opened: {words}") from error
+        raise RegistryError(f"the registry at {shown(raw['registry']['path'])} cannot be opened: {words}") from error
+
+
+def settings(layout: StateLayout, online_redis: str | None = None) -> dict[str, Any]:
+    """What Feast is told: its YAML file, with the places that this installation names.
+
+    Raises:
+        RegistryError: the file names a variable that is not set.
+    """
+    import yaml
+
+    path = Path(os.environ.get(CONFIG_ENV) or REPO / "feature_store.yaml")
+    if not path.is_absolute():  # Feast's own command looks beside its definitions
+        path = path if path.is_file() else REPO / path
+    # Values are put in after the file is read: a password may hold what means something in YAML.
+    raw: dict[str, Any] = _expanded(yaml.safe_load(path.read_text()))
+    if not os.environ.get(CONFIG_ENV):
+        layout.root.mkdir(parents=True, exist_ok=True)
+        raw["registry"]["path"] = f"sqlite:///{layout.feast_registry}"
+    if raw["registry"]["path"].startswith("postgres"):
+        options = raw["registry"].setdefault("sqlalchemy_config_kwargs", {"echo": False})
+        options["connect_args"] = {"connect_timeout": CONNECT_S}
+    raw["online_store"]["connection_string"] = (
+        online_redis or os.environ.get(ONLINE_REDIS_ENV) or raw["online_store"]["connection_string"]
+    )
+    unset = [text for text in (raw["registry"]["path"], raw["online_store"]["connection_string"]) if "${" in text]
+    if unset:
+        raise RegistryError(f"{path} needs {', '.join(unset)}: set the variable(s), or unset {CONFIG_ENV}")
+    return raw
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item) for key, item in value.items()}
+    return os.path.expandvars(value) if isinstance(value, str) else value
+
+
+def protected_services(given: Sequence[str] = ()) -> list[str]:
+    """The given names of feature services and those in the environment."""
+    named = os.environ.get(PROTECTED_ENV, "").split(",")
+    return sorted({name.strip() for name in (*given, *named) if name.strip()})
 
 
 def defined_objects(layout: StateLayout) -> list[Any]:
@@ -120,15 +123,29 @@ def defined_objects(layout: StateLayout) -> list[Any]:
 
 def plan(layout: StateLayout) -> list[Change]:
     """Differences between what is registered and what the definitions say, destructive ones first."""
-    store = open_store(layout)
+    return _planned(layout)[0]
+
+
+def not_allowed(layout: StateLayout, protect: Sequence[str]) -> list[tuple[Change, str]]:
+    """Of the plan, what a protected feature service does not survive, with that service."""
+    changes, before = _planned(layout)
+    return guard.refused(changes, before, protect)
+
+
+def _planned(layout: StateLayout) -> tuple[list[Change], dict[tuple[str, str], Described]]:
+    before = registered(open_store(layout))
     wanted = {(item.kind, item.name): item for item in map(describe, defined_objects(layout))}
-    return compare(registered(store), wanted)
+    return compare(before, wanted), before
 
 
-def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
+def apply(layout: StateLayout, *, approve: bool = False, protect: Sequence[str] = ()) -> list[Change]:
     """Make the registry equal the definitions; one writer at a time. Returns what changed.
 
+    Args:
+        approve: accept destructive changes.
+        protect: feature services of releases that serve, wait or can be undone to.
     Raises:
+        ProtectedChange: a change destroys what a protected service reads, approved or not; nothing was written.
         DestructiveChange: a change destroys something and `approve` is False; nothing was written.
         RegistryError: another process is applying, or removed views' rows cannot be taken out of the online store.
     """
@@ -138,7 +155,10 @@ def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
         store = open_store(layout)
         objects = defined_objects(layout)
         wanted = {(item.kind, item.name): item for item in map(describe, objects)}
-        changes = compare(registered(store), wanted)
+        before = registered(store)
+        changes = compare(before, wanted)
+        if found := guard.refused(changes, before, protect):
+            raise ProtectedChange(guard.words(found))
         destructive = [change for change in changes if change.effect is Effect.DESTROYS]
         if destructive and not approve:
             names = ", ".join(f"{change.kind} {change.name}: {change.what}" for change in destructive)
@@ -154,44 +174,15 @@ def apply(layout: StateLayout, *, approve: bool = False) -> list[Change]:
                 try:
                     store.apply(objects, objects_to_delete=gone, partial=not gone)
                 except RedisError as error:  # Feast empties what is removed, after it has written the registry
+                    online = shown(store.config.online_store.connection_string)
                     raise RegistryError(
-                        f"the registry is changed, but {store.config.online_store.connection_string} does not answer "
+                        f"the registry is changed, but {online} does not answer "
                         f"({error}): the rows of {', '.join(item.name for item in gone)} stay in the online store"
                     ) from error
         left = compare(registered(open_store(layout)), wanted)
         if left:
             raise RegistryError(f"after apply the registry still differs: {left}")
         return changes
-
-
-def compare(before: Mapping[tuple[str, str], Described], after: Mapping[tuple[str, str], Described]) -> list[Change]:
-    """Every difference, each with its effect; destructive first, then by kind and name."""
-    changes = []
-    for key in sorted(before.keys() | after.keys()):
-        kind, name = key
-        if key not in after:
-            changes.append(Change(kind, name, "removed", "registered", "", Effect.DESTROYS))
-        elif key not in before:
-            changes.append(Change(kind, name, "added", "", "defined", Effect.ADDS))
-        else:
-            changes += _fact_changes(before[key], after[key])
-    order = list(Effect)[::-1]
-    return sorted(changes, key=lambda change: (order.index(change.effect), change.kind, change.name, change.what))
-
-
-def _fact_changes(before: Described, after: Described) -> list[Change]:
-    changes = []
-    for fact in dict.fromkeys([*before.facts, *after.facts]):
-        old, new = before.facts.get(fact, ""), after.facts.get(fact, "")
-        if old == new:
-            continue
-        breaking = fact.startswith(BREAKING) and not (old == "" and before.kind == "feature view")
-        # What a service lists is what models were trained on: any change of it is a new service.
-        breaking = breaking or (before.kind == "feature service" and fact not in HARMLESS)
-        changes.append(
-            Change(before.kind, before.name, fact, old, new, Effect.DESTROYS if breaking else Effect.CHANGES)
-        )
-    return changes
 
 
 def registered(store: FeatureStore) -> dict[tuple[str, str], Described]:
@@ -265,17 +256,19 @@ def _registered_objects(store: FeatureStore) -> list[Any]:
 
 @contextlib.contextmanager
 def _one_writer(layout: StateLayout) -> Iterator[None]:
-    """A lock that dies with its process.
+    """A lock beside the registry that dies with its process.
 
     Raises:
-        RegistryError: another process holds it.
+        RegistryError: another process holds it, or the registry's database does not answer.
     """
-    layout.run.mkdir(parents=True, exist_ok=True)
-    with (layout.run / "features-apply.lock").open("w") as file:
+    url, file = settings(layout)["registry"]["path"], layout.run / "features-apply.lock"
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held.enter_context(one_at_a_time(url, "features-apply", file, wait=False))
+        except Taken as error:
             raise RegistryError(
-                "another process is applying features to this state folder; wait for it, then run again"
+                f"another process is applying features to {shown(url)}; wait for it, then run again"
             ) from error
+        except ConnectionError as error:
+            raise RegistryError(f"the registry cannot be locked: {error}; nothing was written") from error
         yield

@@ -47,14 +47,14 @@ def store_truncation(candidate: Candidate) -> Truncated:
     It says something about the features, not about this candidate: the answer is kept for the same lake versions,
     moment, views and feature code, so that candidates of one training share it.
     """
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.data.leakage import LeakError
     from pipelines.features.truncation import assert_no_future
     from pipelines.use_case import load_use_case
 
     facts = candidate.facts
     middle = facts.holdout_from + (facts.holdout_until - facts.holdout_from) / 2
-    lake, views = Lake(candidate.layout.lake), sorted(candidate.manifest().views)
+    lake, views = stores.lake(candidate.layout), sorted(candidate.manifest().views)
     asked = json.dumps([load_use_case().name, middle.isoformat(), views, lake.versions(), _feature_code()])
     kept = candidate.layout.candidates / f"truncation-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
     if kept.is_file():

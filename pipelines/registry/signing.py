@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from flightdeck.contracts.card import ModelCard, SignedCard
 
 KEY_ENV = "FLIGHTDECK_SIGNING_KEY_FILE"
+PUBLIC_KEY_ENV = "FLIGHTDECK_PUBLIC_KEY_FILE"
 KEY_FILE = "signing.pem"
 PUBLIC_FILE = "signing.pub"  # hex of the 32 raw bytes
 
@@ -69,15 +71,23 @@ def _make(path: Path) -> None:
 def trusted_key(keys: Path) -> str:
     """The public key, hex, that cards of this installation must carry.
 
+    The file that $FLIGHTDECK_PUBLIC_KEY_FILE names, else the public half of a private key that is given, else the
+    lab's own. Only who signs needs the private one.
+
     Raises:
-        SignatureRefused: there is none to trust.
+        SignatureRefused: there is none to trust, or the file holds no public key.
     """
-    if os.environ.get(KEY_ENV):
+    given = os.environ.get(PUBLIC_KEY_ENV)
+    if not given and os.environ.get(KEY_ENV):
         return public_hex(signing_key(keys))
-    path = keys / PUBLIC_FILE
-    if not path.is_file():
-        raise SignatureRefused(f"{path} is absent: no key is trusted here; give --public-key")
-    return path.read_text().strip()
+    path = Path(given) if given else keys / PUBLIC_FILE
+    try:
+        found = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SignatureRefused(f"{path} cannot be read: no key is trusted here; give --public-key") from error
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        raise SignatureRefused(f"{path} holds {found[:20]!r}..., not the 64 hex digits of a public Ed25519 key")
+    return found
 
 
 def sign(card: ModelCard, key: Ed25519PrivateKey) -> SignedCard:

@@ -18,6 +18,7 @@ from flightdeck.contracts.model_spec import ModelSpec, Task
 from pipelines.gates.metrics import calibration_of, day_numbers, measure_of, point
 from pipelines.registry.artefacts import bytes_digest
 from pipelines.registry.runtime import OnnxModel
+from pipelines.stores import optuna_url
 from pipelines.training.candidate import BASELINE_SCORE, DAY, SKLEARN_SCORE
 from pipelines.training.dataset import (
     TIME,
@@ -109,7 +110,7 @@ def build(
     if trials and spec.search.space:
         started = time.perf_counter()
         study = f"{spec.name}-{spec_key(spec)}-{train_sha256[:16]}"
-        found = search(spec, values, target, storage=layout.optuna_db, study=study, trials=trials)
+        found = search(spec, values, target, storage=optuna_url(layout), study=study, trials=trials)
         params, run_trials = {**params, **found.params}, found.trials
         seconds["search"] = time.perf_counter() - started
     started = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy.typing as npt
 import optuna
 
 from flightdeck.contracts.model_spec import Choice, IntRange, ModelSpec
+from pipelines.locks import CONNECT_S, one_at_a_time
+from pipelines.stores import shown
 from pipelines.training.fit import SEED, stop_early
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -45,7 +46,7 @@ def search(
     features: npt.NDArray[np.float32],
     target: npt.NDArray[np.float64],
     *,
-    storage: Path,
+    storage: str,
     study: str,
     trials: int,
 ) -> Found:
@@ -58,15 +59,17 @@ def search(
     Args:
         features: shape (rows, F), in time order.
         target: shape (rows,).
+        storage: SQLAlchemy URL of Optuna's database; its tables are made at first use.
+    Raises:
+        ConnectionError: the database does not answer.
     """
-    storage.parent.mkdir(parents=True, exist_ok=True)
     rows = slice(-spec.search.sample_rows, None)
     sample, wanted = features[rows], target[rows]
-    # Two processes that make the tables of a new file at once collide (measured, Optuna 5 on SQLite): one at a time.
-    with storage.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Two processes that make the tables of a new database at once collide (measured, Optuna 5): one at a time.
+    file = Path(storage.removeprefix("sqlite:///")).with_suffix(".lock")
+    with one_at_a_time(storage, "optuna", file, wait=True):
         optimizer = optuna.create_study(
-            storage=f"sqlite:///{storage}",
+            storage=_opened(storage),
             study_name=study,
             load_if_exists=True,
             direction="minimize",
@@ -83,3 +86,13 @@ def search(
     if len(done) < trials:
         optimizer.optimize(objective, n_trials=trials - len(done), timeout=spec.search.timeout_s)
     return Found(dict(optimizer.best_params), float(optimizer.best_value), len(optimizer.trials), study)
+
+
+def _opened(url: str) -> optuna.storages.RDBStorage:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    options = {"connect_args": {"connect_timeout": CONNECT_S}, "pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options if url.startswith("postgres") else None)
+    except SQLAlchemyError as error:
+        raise ConnectionError(f"Optuna's database {shown(url)}: {str(error).splitlines()[0]}") from error

@@ -104,11 +104,11 @@ def train_candidate(
 
 def joined_frame(spec: ModelSpec, layout: StateLayout, times: Window, known_by: dt.datetime) -> Any:
     """The training frame of a spec's window, with the entity's columns kept for the gates."""
-    from pipelines.data.lake import Lake
+    from pipelines import stores
     from pipelines.features.training_frame import training_frame
     from pipelines.use_case import load_use_case
 
-    entity = load_use_case().entity_frame(Lake(layout.lake), times.train_from, times.holdout_until, known_by)
+    entity = load_use_case().entity_frame(stores.lake(layout), times.train_from, times.holdout_until, known_by)
     return training_frame(layout, spec.feature_service, entity)
 
 

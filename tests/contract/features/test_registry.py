@@ -13,7 +13,8 @@ import pytest
 from flightdeck.contracts.layout import StateLayout
 from pipelines.features import registry
 from pipelines.features.materialize import materialize
-from pipelines.features.registry import DestructiveChange, Effect, RegistryError
+from pipelines.features.registry import DestructiveChange, RegistryError
+from pipelines.features.registry_changes import Effect, compare
 
 pytestmark = pytest.mark.xdist_group("feast")  # its import and the state folder cost seconds, once
 
@@ -101,7 +102,7 @@ def test_a_changed_keys_or_type_is_destructive(layout, monkeypatch):
     view = next(item for item in everything if item.name == "weather")
     changed = dataclasses.replace(view, facts={**view.facts, "feature temp_f": "Int64"})
     before, after = ({(item.kind, item.name): item} for item in (view, changed))
-    [change] = registry.compare(before, after)
+    [change] = compare(before, after)
     assert (change.effect, change.before[:7], change.after) == (Effect.DESTROYS, "Float32", "Int64")
 
 
@@ -131,3 +132,30 @@ def test_feast_apply_in_the_folder_registers_the_same(tmp_path):
     assert done.returncode == 0, done.stderr
     assert names(registry.open_store(layout)) == defined()
     assert registry.plan(layout) == []
+
+
+def test_what_a_served_release_reads_is_not_removed_although_approved(layout, monkeypatch):
+    everything = registry.defined_objects(layout)
+    without = [item for item in everything if item.name != "late_v1"]
+    monkeypatch.setattr(registry, "defined_objects", lambda _: without)
+    with pytest.raises(registry.ProtectedChange, match=r"late_v1: removed .*expand: .*roll out .*contract"):
+        registry.apply(layout, approve=True, protect=["late_v1"])
+    assert [service for _, service in registry.not_allowed(layout, ["late_v1"])] == ["late_v1"]
+    assert registry.not_allowed(layout, ["late_v2"]) == []
+    monkeypatch.undo()
+    assert names(registry.open_store(layout)) == defined()
+
+
+def test_protected_services_come_from_the_caller_and_the_environment(monkeypatch):
+    monkeypatch.setenv(registry.PROTECTED_ENV, "late_v1, delay_v1,")
+    assert registry.protected_services(["late_v2"]) == ["delay_v1", "late_v1", "late_v2"]
+
+
+def test_a_variable_that_the_clusters_settings_need_and_lack_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv(registry.CONFIG_ENV, "feature_store_cluster.yaml")
+    monkeypatch.delenv("FLIGHTDECK_FEAST_REGISTRY", raising=False)
+    monkeypatch.setenv(registry.ONLINE_REDIS_ENV, "valkey:6379,password=a: b#c")
+    with pytest.raises(RegistryError, match=r"needs \$\{FLIGHTDECK_FEAST_REGISTRY\}"):
+        registry.plan(StateLayout(tmp_path))
+    monkeypatch.setenv("FLIGHTDECK_FEAST_REGISTRY", f"sqlite:///{tmp_path}/r.db")
+    assert registry.settings(StateLayout(tmp_path))["online_store"]["connection_string"].endswith("=a: b#c")

@@ -1,4 +1,5 @@
 import datetime as dt
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -86,9 +87,9 @@ def test_a_bad_day_is_kept_whole_in_quarantine_and_the_others_go_on(lake, quaran
     assert bad.day == DAY and "riders" in bad.reason and "0 to 90" in bad.reason and "1000" in bad.reason
     assert DAY not in rows(lake)["day"].to_list()
     [item] = quarantine.find(quarantine_root)
-    assert pl.read_parquet(item.folder / quarantine.ROWS).height == 10
-    assert "0 to 90" in (item.folder / quarantine.TEXT).read_text()
-    assert "<td>riders</td>" in (item.folder / quarantine.PAGE).read_text()
+    assert pl.read_parquet(Path(item.folder, quarantine.ROWS)).height == 10
+    assert "0 to 90" in Path(item.folder, quarantine.TEXT).read_text()
+    assert "<td>riders</td>" in Path(item.folder, quarantine.PAGE).read_text()
 
 
 def test_a_later_good_delivery_heals_the_day_and_counts_as_known_from_then(lake, quarantine_root, buses):

@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.features.registry import Described, Effect, compare
+from pipelines.features.registry_changes import Described, Effect, compare
 
 
 def objects(*items: Described) -> dict[tuple[str, str], Described]:

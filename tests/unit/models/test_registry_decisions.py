@@ -17,7 +17,16 @@ from flightdeck.contracts.model_spec import ModelSpec, Task
 from pipelines.registry.artefacts import adopt, bytes_digest, opened, store
 from pipelines.registry.card_page import page
 from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryUnavailable, tracking_uri_or_env
-from pipelines.registry.signing import KEY_ENV, SignatureRefused, sign, signing_key, trusted_key, verify
+from pipelines.registry.signing import (
+    KEY_ENV,
+    PUBLIC_FILE,
+    PUBLIC_KEY_ENV,
+    SignatureRefused,
+    sign,
+    signing_key,
+    trusted_key,
+    verify,
+)
 
 WHEN = dt.datetime(2013, 7, 1, tzinfo=dt.UTC)
 
@@ -103,6 +112,25 @@ def test_a_card_signed_by_a_stranger_is_refused_although_its_signature_fits(
     stranger = sign(card, signing_key(tmp_path / "theirs"))
     with pytest.raises(SignatureRefused, match="trusted"):
         verify(stranger, trusted_key(tmp_path / "ours"))
+
+
+def test_the_public_half_alone_is_enough_to_trust_a_card(
+    tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv(KEY_ENV, raising=False)
+    signed = sign(card, signing_key(tmp_path / "gate"))
+    monkeypatch.setenv(KEY_ENV, str(tmp_path / "not-mounted.pem"))
+    monkeypatch.setenv(PUBLIC_KEY_ENV, str(tmp_path / "gate" / PUBLIC_FILE))
+    assert verify(signed, trusted_key(tmp_path / "nothing")) == card
+
+
+@pytest.mark.parametrize("content", [None, "", "no key", "ab" * 31])
+def test_a_public_key_that_is_none_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None):
+    monkeypatch.setenv(PUBLIC_KEY_ENV, str(tmp_path / "signing.pub"))
+    if content is not None:
+        (tmp_path / "signing.pub").write_text(content)
+    with pytest.raises(SignatureRefused, match=r"signing.pub"):
+        trusted_key(tmp_path)
 
 
 def test_the_page_escapes_what_it_shows_and_fetches_nothing(card: ModelCard, spec: ModelSpec):
