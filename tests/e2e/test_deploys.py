@@ -1,4 +1,4 @@
-"""Deploys refuse before they touch anything, wait for each other, and change nothing when there is nothing to change."""
+"""Deploys refuse before they touch anything, wait for each other, and change nothing when nothing is to change."""
 
 from __future__ import annotations
 

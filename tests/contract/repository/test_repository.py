@@ -60,11 +60,11 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 def test_every_make_target_that_a_page_names_exists():
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.M))
     named = {
         (page.name, name)
         for page in PAGES
-        for name in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", page.read_text(), re.M)
+        for name in re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", page.read_text(), re.M)
     }
     assert named, "no page names a target"
     missing = sorted((page, name) for page, name in named if name not in targets)

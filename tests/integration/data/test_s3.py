@@ -192,7 +192,9 @@ def test_two_ingests_at_once_write_each_record_once(s3, busline, folder):
 
 
 @pytest.mark.parametrize("parcels", [3, 9, 21, 40])
-def test_a_store_lost_in_mid_run_ends_it_cleanly_and_a_repeat_heals(s3, busline, folder, wire, monkeypatch, parcels):
+def test_a_store_lost_in_mid_run_ends_it_cleanly_and_a_repeat_heals(  # noqa: PLR0917  fixtures
+    s3, busline, folder, wire, monkeypatch, parcels
+):
     whole = stores.lake(s3)  # past the wire
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
     wire.cut_after(parcels)
