@@ -62,7 +62,7 @@ def main(spec_file: str, now: str, tracking_uri: str) -> None:
                 "changes": sorted(f"{change.kind} {change.name}" for change in changes if change.what == "added"),
                 "verdict": report.verdict.value,
                 "reason": report.reason,
-                "champion": champion.model_dump() if champion else None,
+                "champion": champion.model_dump(exclude_none=True) if champion else None,
                 "card_rows": verified.card.holdout_rows,
                 "materialized": {item.view: item.rows for item in written},
                 "mismatches": [str(item) for item in checked.mismatches],
