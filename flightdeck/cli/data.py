@@ -7,7 +7,7 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -185,8 +185,8 @@ def predictions(
     """
     from redis import Redis, RedisError
 
-    from flightdeck.contracts.clock import CLOCK_KEY, clock_from_mapping
     from pipelines import stores
+    from pipelines.clock import read_clock
     from pipelines.data.lake import LakeError
     from pipelines.data.predictions import drain
 
@@ -197,9 +197,7 @@ def predictions(
         raise typer.BadParameter(f"--redis {stores.shown(redis_url)}: {error}") from error
 
     def now() -> dt.datetime:
-        raw = cast(dict[bytes, bytes], client.hgetall(CLOCK_KEY))
-        mapping = {key.decode(): value.decode() for key, value in raw.items()}
-        return clock_from_mapping(mapping).now()
+        return read_clock(client).now()
 
     while True:
         try:
@@ -249,20 +247,19 @@ def upkeep(
     layout = layout_of(state)
     try:
         with _told():
-            pinned = care.pinned_versions(MlflowRegistry(tracking_uri_or_env(tracking_uri)))
-            tables = care.tend_tables(stores.lake(layout), pinned, keep_days=keep_days, dry_run=dry_run)
-            exports = care.prune_exports(layout, keep_days=keep_days, dry_run=dry_run)
-            trimmed = 0
+            registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
+            streams: Any = None
             if redis_url:
-                with Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) as streams:
-                    trimmed = care.trim_stream(streams, dry_run=dry_run)
+                streams = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5)
+            with streams or contextlib.nullcontext():
+                done = care.tend(stores.lake(layout), layout, registry, streams, keep_days=keep_days, dry_run=dry_run)
     except (care.CannotTell, RedisError, RegistryRefused, RegistryUnavailable) as error:
         typer.echo(f"flightdeck data upkeep: {error}", err=True)
         raise typer.Exit(1) from error
     removal = "to remove" if dry_run else "removed"
     page = Table("table", "version", "files before", "files now", f"files {removal}", "pinned versions")
-    for item in tables:
+    for item in done.tables:
         counts = (item.version, item.files_before, item.files_after, item.removed)
         page.add_row(item.table, *(f"{count:,}" for count in counts), ", ".join(map(str, item.pinned)))
     Console().print(page)
-    typer.echo(f"exports {removal}: {', '.join(exports) or 'none'}; stream entries {removal}: {trimmed:,}")
+    typer.echo(f"exports {removal}: {', '.join(done.exports) or 'none'}; stream entries {removal}: {done.trimmed:,}")

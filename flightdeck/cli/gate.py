@@ -27,24 +27,13 @@ def gate(
 ) -> None:
     """Gate, register when it is a run, print each gate."""
     with told("gate"):
-        from pipelines import stores
-        from pipelines.features.export import ensure_export
-        from pipelines.gates.gate import gate_candidate
         from pipelines.registry import oci, versions
-        from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused, tracking_uri_or_env
-        from pipelines.training.candidate import load_candidate
+        from pipelines.registry.judging import judge
+        from pipelines.registry.mlflow_adapter import MlflowRegistry, tracking_uri_or_env
 
         layout, uri = layout_of(state), tracking_uri_or_env(tracking_uri)
         run_id = str(MlflowRegistry(uri).version(name, version).run_id) if version.isdigit() else version
-        candidate = load_candidate(run_id, layout, uri)
-        if candidate.spec.name != name:
-            raise RegistryRefused(f"run {run_id} is a candidate of {candidate.spec.name}, not of {name}")
-        if stores.scratch(layout):  # a pod begins with none; the rows are joined again from what training read
-            ensure_export(stores.lake(layout), layout, candidate.facts.digests.table_versions)
-        champion = versions.load_champion(name, tracking_uri=uri)
-        if champion:
-            versions.fetch(champion, layout, tracking_uri=uri)
-        report = gate_candidate(candidate, champion)
+        candidate, _, report = judge(name, run_id, layout, uri)
         for item in report.results:
             print(f"{item.verdict.value:<8}{item.gate:<13}{item.reason}")
         print(f"\n{report.verdict.value}: {report.reason}\npage: {report.page}")

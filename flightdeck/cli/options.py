@@ -1,15 +1,20 @@
-"""What the sub-commands share: the option for the state folder, and times."""
+"""What the sub-commands share: the option for the state folder, times, and tables."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 
@@ -32,3 +37,23 @@ def utc_time(text: str) -> dt.datetime:
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a time like 2013-07-01 or 2013-07-01T09:00Z") from error
     return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+
+def plain_console() -> Console:
+    """A console that prints what it is given: no colours by guess, and wide enough where there is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
+
+
+def show_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows under their columns, folded and never cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    plain_console().print(table)

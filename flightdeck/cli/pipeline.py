@@ -7,12 +7,12 @@ import datetime as dt
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flightdeck.cli.options import State, layout_of
+from flightdeck.cli.options import State, layout_of, show_table
 
 if TYPE_CHECKING:
     from flightdeck.cluster.dagster_client import DagsterClient, Outcome
@@ -83,7 +83,7 @@ def list_(address: Address = None, context: Context = None) -> None:
             rows.append((job.name, job.description, takes, ", ".join(settings)))
         if not rows:
             raise DagsterError(f"no jobs: {client.trouble() or 'the code location does not answer yet'}")
-        _table(("job", "what it does", "takes", "--set"), rows)
+        show_table(("job", "what it does", "takes", "--set"), rows)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def runs(
             begun, ended = item["startTime"], item["endTime"]
             seconds = f"{ended - begun:.0f} s" if begun and ended else ""
             rows.append((item["runId"], item["jobName"], item["status"].lower(), _at(begun), seconds, _days(item)))
-        _table(("run", "job", "status", "started (UTC)", "took", "days"), rows)
+        show_table(("run", "job", "status", "started (UTC)", "took", "days"), rows)
 
 
 @app.command()
@@ -236,16 +236,3 @@ def _days(item: Any) -> str:
 
 def _at(at_s: float | None) -> str:
     return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S") if at_s else ""
-
-
-def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150).print(table)

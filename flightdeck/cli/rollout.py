@@ -9,18 +9,16 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flightdeck.cli.lint import RATE_PER_S, Rate, lint, refuse_powerless
-from flightdeck.cli.options import State, layout_of
+from flightdeck.cli.options import State, layout_of, show_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.store import Store
 
@@ -171,7 +169,7 @@ def history(name: Name, state: State = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([dict(zip(("at_s", "what", "reason", "who"), row, strict=True)) for row in rows]))
         return
-    _table(("when (UTC)", "what", "reason", "who"), [(_at(at_s), *rest) for at_s, *rest in rows])
+    show_table(("when (UTC)", "what", "reason", "who"), [(_at(at_s), *rest) for at_s, *rest in rows])
 
 
 @app.command()
@@ -340,24 +338,6 @@ def _next(store: Store, name: str) -> None:
         print(f"the controller acts within a second; follow it with `flightdeck rollout watch {name}`")
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
-
-
-def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    _console().print(table)
-
-
 def _at(at_s: float) -> str:
     return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -383,11 +363,11 @@ def _show(store: Store, name: str) -> None:
         rows.append(("note", missing))
     waiting = store.orders_after(name, found.orders_done if found else 0)
     rows += [("order", f"{number}, {order.words}: not yet obeyed") for number, order in waiting]
-    _table((name, ""), rows)
+    show_table((name, ""), rows)
     judged = judgement_of(found) if found else None
     if judged and judged.metrics:
         print()
-        _table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
+        show_table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
 
 
 def _show_all(store: Store, names: list[str]) -> None:
@@ -405,7 +385,7 @@ def _show_all(store: Store, names: list[str]) -> None:
         missing = "no controller" if is_stale(found, now_s) else ""
         phase = where(spec_in_force(found), it)
         rows.append((name, phase, f"{found.weight} %", champion, candidate, verdict, missing))
-    _table(("rollout", "phase", "weight", "champion", "candidate", "verdict", ""), rows)
+    show_table(("rollout", "phase", "weight", "champion", "candidate", "verdict", ""), rows)
 
 
 def _watch(store: Store, name: str) -> int:

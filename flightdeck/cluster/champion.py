@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import httpx
 
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.names import RELEASER, SERVING
-from flightdeck.cluster.readiness import NotReady, explain, part_of, troubles_of
+from flightdeck.cluster.readiness import explain, part_of, troubles_of
 from flightdeck.contracts.release import ModelRef, Release
 from services.rollout_operator import workloads
 
@@ -67,20 +68,18 @@ def _version(number: str, tags: Mapping[str, str]) -> Version:
     return Version(int(number), **{name: tags.get(name, "") for name in names})
 
 
-def may_serve(found: Sequence[Version], wanted: int | None = None) -> Version:
-    """The version to serve: the one asked for, else the newest that the gates let pass.
+def may_serve(found: Sequence[Version]) -> Version:
+    """The version to serve: the newest that the gates let pass.
 
     Raises:
         NoChampion: none may; the words say why the newest may not.
     """
-    chosen = [it for it in found if wanted is None or it.number == wanted]
-    if not chosen:
-        there = ", ".join(f"v{it.number} {it.verdict or 'never gated'}" for it in found)
-        raise NoChampion(f"version {wanted} is not there; there are: {there or 'none'}")
-    for it in chosen:
+    if not found:
+        raise NoChampion("no version may serve: none is registered")
+    for it in found:
         if it.verdict == "PROMOTE" and it.sha256 and it.feature_service and it.image:
             return it
-    top = chosen[0]
+    top = found[0]
     why = top.reason or "never gated" if top.verdict != "PROMOTE" else "its artefact was not pushed as an OCI image"
     raise NoChampion(f"no version may serve: v{top.number} {top.verdict or ''}: {why}")
 
@@ -137,8 +136,6 @@ def wait_workload(kubectl: Kubectl, name: str, tell: Callable[[str, int, int], N
     Raises:
         NoChampion: it is not in time; with pods, reasons and last log lines.
     """
-    import time
-
     deadline = time.monotonic() + READY_S
     while True:
         part = part_of(kubectl.get("deployment", name, "-n", SERVING))
@@ -172,6 +169,3 @@ def serving(kubectl: Kubectl, name: str) -> Release | None:
     rollout = kubectl.find("modelrollouts.flightdeck.dev", name, SERVING)
     body = (rollout or {}).get("status", {}).get("champion")
     return Release.model_validate(body) if body else None
-
-
-__all__ = ["NoChampion", "NotReady", "Version", "may_serve", "release_of", "serve_first", "serving", "versions"]

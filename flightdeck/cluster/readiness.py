@@ -104,20 +104,17 @@ def wait_ready(
     *,
     timeout_s: float,
     tell: Callable[[str, int, int], None] = lambda *_: None,
-    only: Callable[[Part], bool] = lambda _: True,
 ) -> list[Part]:
     """Until every workload of the namespaces is ready and every Job has succeeded; returns them.
 
     Args:
         tell: called with (what is still waited for, parts ready, parts in all), about once a second.
-        only: which parts count.
     Raises:
         NotReady: a part failed for good, is in trouble for a minute, or is not ready in time.
     """
     deadline, since, seen = time.monotonic() + timeout_s, dict[str, float](), dict[str, float]()
     while True:
         parts, troubles = look(kubectl, namespaces)
-        parts = [part for part in parts if only(part)]
         open_parts = [part for part in parts if not part.done]
         if parts and not open_parts:
             return parts

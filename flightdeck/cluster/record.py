@@ -15,14 +15,12 @@ class Record:
         made_cluster: the kind cluster itself.
         made_registry: the local registry's container.
         made_gateway: Envoy Gateway.
-        overlay: what was deployed last.
     """
 
     context: str
     made_cluster: bool = False
     made_registry: bool = False
     made_gateway: bool = False
-    overlay: str = ""
 
 
 def path_of(state: Path) -> Path:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 
-from flightdeck.cluster.commands import CommandFailed, Kubectl, run
+from flightdeck.cluster.commands import CommandFailed, run
 from flightdeck.cluster.target import Target
 
 REGISTRY_ENV = "REGISTRY"
@@ -22,16 +22,14 @@ class Registry:
 
     Args:
         pull: as this machine and the nodes name it.
-        push_from_pods: as pods name it, with scheme.
         made: it was started just now.
     """
 
     pull: str
-    push_from_pods: str
     made: bool = False
 
 
-def ensure(target: Target, kubectl: Kubectl, *, tell: Tell = lambda _: None) -> Registry:
+def ensure(target: Target, *, tell: Tell = lambda _: None) -> Registry:
     """The registry for this cluster; on kind a container beside it, started when absent.
 
     Raises:
@@ -39,9 +37,9 @@ def ensure(target: Target, kubectl: Kubectl, *, tell: Tell = lambda _: None) -> 
     """
     given = os.environ.get(REGISTRY_ENV)
     if given:
-        return Registry(given.rstrip("/"), f"https://{given.rstrip('/')}")
+        return Registry(given.rstrip("/"))
     if target.context == "minikube":
-        return Registry(f"localhost:5000/{REPOSITORY}", f"http://registry.kube-system/{REPOSITORY}")
+        return Registry(f"localhost:5000/{REPOSITORY}")
     if target.kind_name is None:
         raise CommandFailed(
             f"{target.context} is neither kind nor minikube: set {REGISTRY_ENV} to a registry that this machine, "
@@ -49,7 +47,7 @@ def ensure(target: Target, kubectl: Kubectl, *, tell: Tell = lambda _: None) -> 
         )
     made = _start(tell)
     _join(target.kind_name)
-    return Registry(f"localhost:{PORT}/{REPOSITORY}", f"http://{CONTAINER}:5000/{REPOSITORY}", made)
+    return Registry(f"localhost:{PORT}/{REPOSITORY}", made)
 
 
 def _start(tell: Tell) -> bool:

@@ -11,7 +11,7 @@ import secrets as randomness
 from typing import Any
 
 from flightdeck.cluster.commands import CommandFailed, Kubectl
-from flightdeck.cluster.names import PLATFORM, SERVING
+from flightdeck.cluster.names import MANAGER, PLATFORM, SERVING
 
 DATABASES = ("postgres", "mlflow", "dagster", "feast", "optuna")
 
@@ -45,21 +45,19 @@ def _signing(kubectl: Kubectl) -> list[str]:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from pipelines.registry.signing import private_pem, public_hex
+
     made, found = [], kubectl.find("secret", "signing-key", PLATFORM)
     if found:
         key = serialization.load_pem_private_key(base64.b64decode(found["data"]["signing.pem"]), password=None)
         assert isinstance(key, Ed25519PrivateKey)
     else:
         key = Ed25519PrivateKey.generate()
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _create(kubectl, PLATFORM, "signing-key", {"signing.pem": pem.decode()})
+        _create(kubectl, PLATFORM, "signing-key", {"signing.pem": private_pem(key).decode()})
         made.append("signing-key")
-    public = key.public_key().public_bytes_raw().hex()
     for namespace in (PLATFORM, SERVING):
-        body = _object("ConfigMap", namespace, "signing-public", {"data": {"signing.pub": public + "\n"}})
-        kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=flightdeck", "-f", "-", stdin=body)
+        body = _object("ConfigMap", namespace, "signing-public", {"data": {"signing.pub": public_hex(key) + "\n"}})
+        kubectl("apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "-f", "-", stdin=body)
     return made
 
 

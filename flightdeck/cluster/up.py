@@ -17,7 +17,7 @@ from flightdeck.cluster.dagster_client import DagsterClient
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
 from flightdeck.cluster.readiness import wait_ready
-from flightdeck.cluster.target import How, Target, choose
+from flightdeck.cluster.target import KIND_NAME, How, Target, choose
 from flightdeck.contracts.release import Release
 from flightdeck.progress import Board, Stage
 
@@ -84,7 +84,7 @@ class Up:
             stage.figure(f"{self.target.context} answers")
             return
         if self.target.how is How.KIND:
-            self.kubectl = kind.create_kind(self.target.kind_name or "flightdeck", self._tell(stage))
+            self.kubectl = kind.create_kind(self.target.kind_name or KIND_NAME, self._tell(stage))
         else:
             self.kubectl = kind.create_minikube(self._tell(stage))
         self.record.made_cluster = True
@@ -93,7 +93,7 @@ class Up:
 
     def registry(self, stage: Stage) -> None:
         """A registry that host, nodes and pods reach, with our images in it."""
-        chosen = registry.ensure(self.target, self.kubectl, tell=self._tell(stage))
+        chosen = registry.ensure(self.target, tell=self._tell(stage))
         self.record.made_registry = self.record.made_registry or chosen.made
         record.write(self.state, self.record)
         for name in IMAGES:
@@ -112,18 +112,11 @@ class Up:
     def deploy(self, stage: Stage) -> None:
         """The overlay, refused as a whole when the API server would not take it."""
         changed = overlays.bring(self.kubectl, self.overlay, self.state, tell=self._tell(stage))
-        self.record.overlay = self.overlay
-        record.write(self.state, self.record)
         stage.figure(f"overlay {self.overlay}: {len(changed) or 'nothing'} changed")
 
     def ready(self, stage: Stage) -> None:
         """Every part of it."""
-
-        def tell(doing: str, done: int, total: int) -> None:
-            stage.tell(doing, done, total)
-            self.board.tick(stage)
-
-        parts = wait_ready(self.kubectl, (PLATFORM, SERVING), timeout_s=READY_S, tell=tell)
+        parts = wait_ready(self.kubectl, (PLATFORM, SERVING), timeout_s=READY_S, tell=self._count(stage))
         stage.figure(f"{len(parts)} parts ready")
 
     def pipeline(self, stage: Stage) -> None:
@@ -154,13 +147,8 @@ class Up:
             self.release = serves
             stage.figure(f"{serves.short} serves")
             return
-
-        def tell(doing: str, done: int, total: int) -> None:
-            stage.tell(doing, done, total)
-            self.board.tick(stage)
-
         version = champion.may_serve(self.versions)
-        self.release = champion.serve_first(self.kubectl, self.run.model, version, tell)
+        self.release = champion.serve_first(self.kubectl, self.run.model, version, self._count(stage))
         stage.figure(self.release.short)
 
     def answer(self, stage: Stage) -> None:
@@ -198,6 +186,13 @@ class Up:
     def _tell(self, stage: Stage, about: str = "") -> Callable[[str], None]:
         def tell(words: str) -> None:
             stage.tell(f"{about}: {words}" if about else words)
+            self.board.tick(stage)
+
+        return tell
+
+    def _count(self, stage: Stage) -> Callable[[str, int, int], None]:
+        def tell(doing: str, done: int, total: int) -> None:
+            stage.tell(doing, done, total)
             self.board.tick(stage)
 
         return tell

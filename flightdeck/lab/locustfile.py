@@ -21,7 +21,7 @@ from locust import User, constant, events, task
 from flightdeck.contracts.clock import ReplayClock, clock_from_mapping
 from flightdeck.lab.envoy import UPSTREAM_HEADER
 from flightdeck.lab.ports import HOST
-from flightdeck.lab.sending import PATH, ask
+from flightdeck.lab.sending import ask, tell_locust
 from flightdeck.lab.users import (
     PLAN_ENV,
     Arrival,
@@ -112,10 +112,7 @@ class Passenger(User):
         WORLD.outcomes.append(outcome)
         WORLD.failed += not outcome.ok
         WORLD.degraded += bool(outcome.degraded)
-        self.environment.events.request.fire(
-            request_type="POST", name=PATH, response_time=outcome.latency_ms, response_length=length,
-            exception=None if outcome.ok else RuntimeError(f"{outcome.status} {outcome.error}"), context={},
-        )  # fmt: skip
+        tell_locust(self.environment, outcome, length)
 
 
 @events.test_start.add_listener

@@ -38,8 +38,38 @@ class TableUpkeep:
     pinned: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Upkeep:
+    """All that one upkeep did, or in a dry run would: tables, ids of exports removed, stream entries trimmed."""
+
+    tables: list[TableUpkeep]
+    exports: list[str]
+    trimmed: int
+
+
 class CannotTell(RuntimeError):
     """It cannot be told what a registered model needs: nothing is removed."""
+
+
+def tend(
+    lake: Lake,
+    layout: StateLayout,
+    registry: MlflowRegistry,
+    streams: Any,
+    *,
+    keep_days: int = KEEP_DAYS,
+    dry_run: bool = False,
+) -> Upkeep:
+    """The whole upkeep: tables, then exports, then the prediction stream.
+
+    Args:
+        streams: a `redis.Redis` on the streams server; None leaves the stream out.
+    Raises:
+        CannotTell, LakeError, RegistryUnavailable, redis.RedisError: see the parts; what was done is whole.
+    """
+    tables = tend_tables(lake, pinned_versions(registry), keep_days=keep_days, dry_run=dry_run)
+    exports = prune_exports(layout, keep_days=keep_days, dry_run=dry_run)
+    return Upkeep(tables, exports, 0 if streams is None else trim_stream(streams, dry_run=dry_run))
 
 
 def pinned_versions(registry: MlflowRegistry) -> dict[str, set[int]]:

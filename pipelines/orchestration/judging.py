@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from flightdeck.contracts.card import GateResult
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.release import ModelRef
-from pipelines.gates.gate import gate_candidate
 from pipelines.orchestration import places
 from pipelines.registry import versions
-from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused, tracking_uri_or_env
+from pipelines.registry.judging import judge
+from pipelines.registry.mlflow_adapter import MlflowRegistry, tracking_uri_or_env
 from pipelines.registry.oci import publish
-from pipelines.training.candidate import load_candidate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +37,7 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
         PushFailed: the registry for models does not answer or refuses; the version stays, and a repeat pushes it.
     """
     layout, uri = places.layout(), tracking_uri_or_env(None)
-    candidate = load_candidate(run_id, layout, uri)
-    if candidate.spec.name != model:
-        raise RegistryRefused(f"run {run_id} is a candidate of {candidate.spec.name}, not of {model}")
-    places.export_as_trained(candidate.facts.digests.table_versions)
-    champion = versions.load_champion(model, tracking_uri=uri)
-    if champion:
-        versions.fetch(champion, layout, tracking_uri=uri)
-    report = gate_candidate(candidate, champion)
+    candidate, champion, report = judge(model, run_id, layout, uri)
     for item in report.results:
         tell(f"{item.verdict.value:<8}{item.gate:<16}{item.reason}")
     tell(f"{report.verdict.value}: {report.reason}")

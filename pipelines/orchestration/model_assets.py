@@ -144,9 +144,9 @@ def _key_or_refuse() -> None:
     Raises:
         ValueError: this process has no signing key and must not make one.
     """
-    from pipelines.registry.signing import KEY_ENV
+    from pipelines.registry.signing import KEY_ENV, PUBLIC_KEY_ENV
 
-    if os.environ.get(places.PUBLIC_KEY_ENV) and not os.environ.get(KEY_ENV):
+    if os.environ.get(PUBLIC_KEY_ENV) and not os.environ.get(KEY_ENV):
         raise ValueError(
             f"this run has no signing key ({KEY_ENV} is not set): start the gate as its own job, which alone gets it"
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from flightdeck.contracts.layout import StateLayout
@@ -13,7 +14,6 @@ from pipelines.data.files import Files
 from pipelines.data.lake import Lake
 
 STREAMS_ENV = "FLIGHTDECK_STREAMS_REDIS"
-PUBLIC_KEY_ENV = "FLIGHTDECK_PUBLIC_KEY_FILE"  # set where a trusted key exists: the cluster
 
 
 def layout() -> StateLayout:
@@ -61,14 +61,6 @@ def newest_export() -> str:
     return ensure_export(lake(), layout()).id
 
 
-def export_as_trained(table_versions: Mapping[str, int]) -> None:
-    """In a pod: the export that a training read, from the versions that it recorded; on one machine it is there."""
-    from pipelines.features.export import ensure_export
-
-    if stores.scratch(layout()):
-        ensure_export(lake(), layout(), table_versions)
-
-
 def keep_up(tell: Callable[[str], None]) -> dict[str, Any]:
     """The nightly housekeeping of `flightdeck data upkeep`; returns what it did, as figures.
 
@@ -79,14 +71,13 @@ def keep_up(tell: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.data import upkeep
     from pipelines.registry.mlflow_adapter import MlflowRegistry, tracking_uri_or_env
 
-    pinned = upkeep.pinned_versions(MlflowRegistry(tracking_uri_or_env(None)))
-    tables = upkeep.tend_tables(lake(), pinned)
-    for item in tables:
+    registry, server = MlflowRegistry(tracking_uri_or_env(None)), streams()
+    with server or contextlib.nullcontext():
+        found = upkeep.tend(lake(), layout(), registry, server)
+    for item in found.tables:
         tell(f"{item.table}: {item.files_before:,} files, now {item.files_after:,}; {item.removed:,} removed")
-    done = {"tables": len(tables), "files removed": sum(item.removed for item in tables)}
-    done["exports removed"] = len(upkeep.prune_exports(layout()))
-    server = streams()
+    done: dict[str, Any] = {"tables": len(found.tables), "files removed": sum(item.removed for item in found.tables)}
+    done["exports removed"] = len(found.exports)
     if server is not None:
-        with server:
-            done["stream entries trimmed"] = upkeep.trim_stream(server)
+        done["stream entries trimmed"] = found.trimmed
     return done

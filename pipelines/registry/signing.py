@@ -33,6 +33,13 @@ def public_hex(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
+def private_pem(key: Ed25519PrivateKey) -> bytes:
+    """The private key as PKCS #8 PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def signing_key(keys: Path) -> Ed25519PrivateKey:
     """The key in the file that $FLIGHTDECK_SIGNING_KEY_FILE names (PKCS #8 PEM), else the lab's own, made at first use.
 
@@ -55,10 +62,9 @@ def signing_key(keys: Path) -> Ed25519PrivateKey:
 def _make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     draft = path.with_suffix(f".{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+        file.write(private_pem(key))
     try:
         os.link(draft, path)  # fails when another process was first: its key counts
         (path.parent / PUBLIC_FILE).write_text(public_hex(key) + "\n")

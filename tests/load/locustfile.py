@@ -15,7 +15,7 @@ import gevent
 from geventhttpclient import HTTPClient
 from locust import User, constant, events, task
 
-from flightdeck.lab.sending import PATH, ask
+from flightdeck.lab.sending import ask, tell_locust
 from flightdeck.lab.users import Outcome, read_arrivals, write_outcomes
 from flightdeck.load.plan import GRACE_S, address_of, read_plan, schedule
 
@@ -43,10 +43,7 @@ class Constant(User):
             gevent.sleep(max(0.0, intended_s - time.time()))
             outcome, length = ask(self.http, arrival, intended_s)
             OUTCOMES.append(outcome)
-            self.environment.events.request.fire(
-                request_type="POST", name=PATH, response_time=outcome.latency_ms, response_length=length,
-                exception=None if outcome.ok else RuntimeError(f"{outcome.status} {outcome.error}"), context={},
-            )  # fmt: skip
+            tell_locust(self.environment, outcome, length)
         gevent.sleep(0.2)
 
 
