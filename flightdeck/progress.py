@@ -135,6 +135,12 @@ class Board:
             table.add_row(stage.name, "\n".join(stage.figures), seconds, verdict)
         return table
 
+    def shortfalls(self) -> list[str]:
+        """What fell short, a sentence per stage; said last, since a long table's rows may be cut off by a log."""
+        return [f"{it.name} fell short: {'; '.join(it.short)}" for it in self.stages.values() if it.short] + [
+            f"{it.name} was not reached" for it in self.stages.values() if not it.started
+        ]
+
     @property
     def ok(self) -> bool:
         """Every stage was reached and none fell short."""

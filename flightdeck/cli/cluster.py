@@ -60,6 +60,8 @@ def up(
     console.print(board.table())
     for name, address in run.addresses().items():
         print(f"{name:<12} {address}")
+    for sentence in board.shortfalls():
+        print(sentence, file=sys.stderr)
     raise typer.Exit(0 if board.ok else 1)
 
 

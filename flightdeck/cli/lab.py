@@ -248,6 +248,8 @@ def _told_live(
     spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     console.print(f"{minutes}:{seconds:02d} minutes, {spent:.0f} s of CPU time on {os.cpu_count()} cores")
     console.print(f"report: {layout.reports / page}", soft_wrap=True)
+    for sentence in board.shortfalls():
+        print(sentence, file=sys.stderr)
     return 0 if board.ok else 1
 
 

@@ -72,15 +72,14 @@ def load(
 
 
 def _gateway(*, inside: bool) -> str:
+    from flightdeck.cluster import gateway
     from flightdeck.cluster.commands import Kubectl, current_context
-    from flightdeck.cluster.up import gateway_url
-    from flightdeck.load.incluster import gateway_service
 
     context = current_context()
     if context is None:
         raise ValueError("no current kubectl context; name the target with --url")
     kubectl = Kubectl(context)
-    return gateway_service(kubectl) if inside else gateway_url(kubectl)
+    return gateway.inside_url(kubectl) if inside else gateway.url(kubectl)
 
 
 def _here(plan: LoadPlan, bodies: list[Arrival]) -> list[Outcome]:

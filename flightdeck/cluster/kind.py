@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 
@@ -16,16 +17,15 @@ def clusters() -> list[str]:
     return run(("kind", "get", "clusters"), timeout_s=30).split()
 
 
-def create_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.yaml") -> Kubectl:
-    """A kind cluster, unless it is there already and answers.
+def ensure_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.yaml") -> bool:
+    """A kind cluster, unless it is there already and answers; returns whether it was made now.
 
     Raises:
         CommandFailed: kind or Docker fail, or a cluster of this name is there and does not answer.
     """
-    kubectl = Kubectl(f"kind-{name}")
     if name in clusters():
-        if kubectl.answers():
-            return kubectl
+        if Kubectl(f"kind-{name}").answers():
+            return False
         raise CommandFailed(
             f"the kind cluster {name} is there and does not answer: after a restart of Docker start its containers, or "
             f"`kind delete cluster --name {name}` and run this again"
@@ -37,7 +37,7 @@ def create_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.y
         ("kind", "create", "cluster", "--name", name, "--config", str(K8S / config), "--wait", "180s", *chosen),
         timeout_s=600,
     )
-    return kubectl
+    return True
 
 
 def delete_kind(name: str) -> None:
@@ -45,12 +45,16 @@ def delete_kind(name: str) -> None:
     run(("kind", "delete", "cluster", "--name", name), timeout_s=180)
 
 
-def create_minikube(tell: Callable[[str], None]) -> Kubectl:
-    """A minikube cluster with its registry add-on, on containerd, since models are mounted as image volumes.
+def ensure_minikube(tell: Callable[[str], None]) -> bool:
+    """minikube with its registry add-on, on containerd, since models are mounted as image volumes.
 
+    Returns:
+        Whether its cluster was made now; a stopped one is only started again.
     Raises:
         CommandFailed: minikube fails.
     """
+    profiles = json.loads(run(("minikube", "profile", "list", "--output", "json"), timeout_s=60))
+    made = not any(it["Name"] == "minikube" for of in ("valid", "invalid") for it in profiles.get(of) or ())
     tell("start minikube")
     run(
         (
@@ -60,4 +64,4 @@ def create_minikube(tell: Callable[[str], None]) -> Kubectl:
         timeout_s=900,
     )  # fmt: skip
     run(("minikube", "addons", "enable", "registry"), timeout_s=300)
-    return Kubectl("minikube")
+    return made

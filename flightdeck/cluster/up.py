@@ -12,7 +12,7 @@ import httpx
 import yaml
 
 from flightdeck.cluster import champion, gateway, images, kind, overlays, record, registry
-from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context
+from flightdeck.cluster.commands import Kubectl, current_context
 from flightdeck.cluster.dagster_client import DagsterClient
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
@@ -23,7 +23,6 @@ from flightdeck.progress import Board, Stage
 
 STAGES = ("images", "cluster", "registry", "gateway", "deploy", "ready", "pipeline", "champion", "answer")
 READY_S = 480.0
-GATEWAY_PORT = 8080  # of k8s/kind.yaml, on 127.0.0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +78,14 @@ class Up:
 
     def cluster(self, stage: Stage) -> None:
         """The current context, or a cluster of our own."""
-        if self.target.how is How.EXISTING:
-            self.kubectl = Kubectl(self.target.context)
-            stage.figure(f"{self.target.context} answers")
-            return
+        self.kubectl, made = Kubectl(self.target.context), False
         if self.target.how is How.KIND:
-            self.kubectl = kind.create_kind(self.target.kind_name or KIND_NAME, self._tell(stage))
-        else:
-            self.kubectl = kind.create_minikube(self._tell(stage))
-        self.record.made_cluster = True
+            made = kind.ensure_kind(self.target.kind_name or KIND_NAME, self._tell(stage))
+        elif self.target.how is How.MINIKUBE:
+            made = kind.ensure_minikube(self._tell(stage))
+        self.record.made_cluster = self.record.made_cluster or made
         record.write(self.state, self.record)
-        stage.figure(f"made {self.target.context}")
+        stage.figure(f"made {self.target.context}" if made else f"{self.target.context} answers")
 
     def registry(self, stage: Stage) -> None:
         """A registry that host, nodes and pods reach, with our images in it."""
@@ -153,7 +149,7 @@ class Up:
 
     def answer(self, stage: Stage) -> None:
         """Through the Gateway, as a user."""
-        url = gateway_url(self.kubectl)
+        url = gateway.url(self.kubectl)
         deadline = time.monotonic() + 90
         while True:
             try:
@@ -172,7 +168,7 @@ class Up:
 
     def addresses(self) -> dict[str, str]:
         """Where to go from here."""
-        url = gateway_url(self.kubectl)
+        url = gateway.url(self.kubectl)
         page = f"kubectl -n {PLATFORM} port-forward service/"
         return {
             "API": f"{url}/v1/predict",
@@ -202,16 +198,3 @@ def stand_clock(kubectl: Kubectl, at: dt.datetime) -> None:
     """Everybody's now is `at`: the data end there."""
     text = at.strftime("%Y-%m-%dT%H:%M:%SZ")
     kubectl("-n", PLATFORM, "exec", "deployment/dagster-code", "--", "flightdeck", "clock", "set", text)
-
-
-def gateway_url(kubectl: Kubectl) -> str:
-    """Where users of the current cluster reach the Gateway from this machine."""
-    if kubectl.context.startswith("kind-"):
-        return f"http://127.0.0.1:{GATEWAY_PORT}"
-    found = kubectl.get("gateway", "flightdeck", "-n", SERVING)
-    addresses = [item["value"] for item in found.get("status", {}).get("addresses", ())]
-    if not addresses:
-        raise CommandFailed(
-            "the Gateway flightdeck has no address yet: does the cluster give addresses to LoadBalancers?"
-        )
-    return f"http://{addresses[0]}"

@@ -15,7 +15,7 @@ import yaml
 
 from flightdeck.cluster import images, manifests
 from flightdeck.cluster.commands import Kubectl, run
-from flightdeck.cluster.names import GATEWAY_NAMESPACE, K8S, SERVING
+from flightdeck.cluster.names import K8S, SERVING
 from flightdeck.lab.users import Arrival, Outcome
 from flightdeck.load.__main__ import OUTCOMES
 from flightdeck.load.plan import GRACE_S, LoadPlan, Refused
@@ -23,19 +23,6 @@ from flightdeck.load.plan import GRACE_S, LoadPlan, Refused
 JOB, PLAN = "load", "load-plan"
 MOST_BYTES = 700_000  # of requests: a ConfigMap holds a mebibyte, and carries them as base64
 START_S = 180.0
-
-
-def gateway_service(kubectl: Kubectl) -> str:
-    """Address of the Gateway inside the cluster.
-
-    Raises:
-        Refused: there is none.
-    """
-    label = "gateway.envoyproxy.io/owning-gateway-name=flightdeck"
-    found = kubectl.get("service", "-n", GATEWAY_NAMESPACE, "-l", label)["items"]
-    if not found:
-        raise Refused(f"no Service in {GATEWAY_NAMESPACE} belongs to the Gateway flightdeck; run `make up` first")
-    return f"http://{found[0]['metadata']['name']}.{GATEWAY_NAMESPACE}.svc"
 
 
 def run_job(

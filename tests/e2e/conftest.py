@@ -15,11 +15,12 @@ import httpx
 import pytest
 
 from benchmarks.open_load import Answer, Load
+from flightdeck.cluster import gateway
 from flightdeck.cluster.commands import Kubectl, current_context
 from flightdeck.cluster.names import PLATFORM, SERVING
 from flightdeck.cluster.readiness import look
 from flightdeck.cluster.target import looks_like_production
-from flightdeck.cluster.up import first_run, gateway_url
+from flightdeck.cluster.up import first_run
 
 RATE_PER_S = 40.0
 RESULTS = Path(".flightdeck/e2e.md")
@@ -72,7 +73,7 @@ def kubectl() -> Kubectl:
 @pytest.fixture(scope="session")
 def url(kubectl: Kubectl) -> str:
     """The Gateway, from this machine."""
-    return gateway_url(kubectl)
+    return gateway.url(kubectl)
 
 
 @pytest.fixture(scope="session")

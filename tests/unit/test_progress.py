@@ -58,3 +58,12 @@ def test_stages_that_were_not_reached_say_so():
     text = io.StringIO()
     Console(file=text, width=120).print(board_on(io.StringIO()).table())
     assert text.getvalue().count("not reached") == 2
+
+
+def test_what_fell_short_can_be_said_again_after_a_long_table():
+    board = Board(["train", "serve", "report"])
+    with board.stage("train"):
+        pass
+    with board.stage("serve") as stage:
+        stage.expect(False, "3 requests failed")
+    assert board.shortfalls() == ["serve fell short: 3 requests failed", "report was not reached"]
