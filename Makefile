@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving judge-bench lock clean
 
 help: ## List the targets.
@@ -75,6 +75,13 @@ down: $(VENV)/.cluster ## Take away what `make up` made.
 
 status: $(VENV)/.cluster ## Each part on the cluster, and what is wrong with those that are not ready.
 	@$(BIN)/flightdeck cluster status
+
+backup: $(VENV)/.cluster ## Databases and buckets of the cluster into a folder; BACKUP_ARGS="--to FOLDER" and more.
+	@$(BIN)/flightdeck cluster backup $(BACKUP_ARGS)
+
+restore: $(VENV)/.cluster ## Bring a backup back: make restore FROM=folder; RESTORE_ARGS=--replace where something is.
+	@test -n "$(FROM)" || { echo "which backup? make restore FROM=folder; there are: $$(ls -d $(FLIGHTDECK_STATE)/backups/* 2>/dev/null | tr '\n' ' ')" >&2; exit 2; }
+	@$(BIN)/flightdeck cluster restore "$(FROM)" $(RESTORE_ARGS)
 
 crd: $(VENV)/.cluster ## Write k8s/crds/modelrollouts.yaml from the types.
 	@$(BIN)/flightdeck rollout crd > k8s/crds/modelrollouts.yaml

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flightdeck.cli.options import State, layout_of
+
+if TYPE_CHECKING:
+    from flightdeck.cluster.commands import Kubectl
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +20,8 @@ app = typer.Typer(
 )
 
 Yes = Annotated[bool, typer.Option("--yes", help="Also when the context looks like production.")]
+Context = Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")]
+Namespace = Annotated[str, typer.Option("--namespace", help="Where the stores are.")]
 INTERRUPTED = 130
 
 
@@ -83,9 +89,7 @@ def down(yes: Yes = False, state: State = None) -> None:
 
 
 @app.command()
-def status(
-    context: Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")] = None,
-) -> None:
+def status(context: Context = None) -> None:
     """Each part, whether it is ready, and what is wrong with those that are not. Exit code 1 while one is not.
 
     Example: flightdeck cluster status
@@ -115,3 +119,83 @@ def status(
         print(f"flightdeck cluster status: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     raise typer.Exit(0 if parts and all(part.done for part in parts) else 1)
+
+
+@app.command()
+def backup(
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to make; default: a new one under backups/ of the state folder.")
+    ] = None,
+    context: Context = None,
+    namespace: Namespace = "flightdeck-platform",
+    yes: Yes = False,
+    state: State = None,
+) -> None:
+    """Copy databases and buckets into a folder, while everything works. The folder is there when it is whole.
+
+    Not in it: Secrets, the registry's images, what Valkey holds. docs/runbooks/restore.md says why, and what to keep.
+
+    Example: flightdeck cluster backup --to /mnt/backups/monday
+    """
+    import datetime as dt
+
+    from flightdeck.cluster.backup import default_folder, take
+    from flightdeck.cluster.failures import EXPECTED
+
+    try:
+        kubectl = _kubectl(context, sure=yes)
+        folder = (to or default_folder(layout_of(state).root, dt.datetime.now(dt.UTC))).absolute()
+        done = take(kubectl, folder, namespace=namespace, tell=_tell)
+    except EXPECTED as error:
+        print(f"flightdeck cluster backup: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print(f"{folder}: {done.words}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="As `backup` left it.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Lose what the target holds.")] = False,
+    context: Context = None,
+    namespace: Namespace = "flightdeck-platform",
+    yes: Yes = False,
+) -> None:
+    """Make databases and buckets what a backup says; refused where something is, unless --replace.
+
+    What writes to them (MLflow, Dagster, upkeep) is stopped meanwhile; answers go on.
+
+    Example: flightdeck cluster restore .flightdeck/backups/20260301T021700Z --replace
+    """
+    from flightdeck.cluster.failures import EXPECTED
+    from flightdeck.cluster.restore import next_steps
+    from flightdeck.cluster.restore import restore as bring
+
+    try:
+        done = bring(_kubectl(context, sure=yes), folder, namespace=namespace, replace=replace, tell=_tell)
+    except EXPECTED as error:
+        print(f"flightdeck cluster restore: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print(f"{namespace} is as of {done.taken_at:%Y-%m-%d %H:%M} UTC: {done.words}. Next:")
+    for line in next_steps(namespace):
+        print(f"  {line}")
+
+
+def _tell(words: str) -> None:
+    print(f"... {words}", flush=True)
+
+
+def _kubectl(context: str | None, *, sure: bool) -> Kubectl:
+    """Of a context that is not production, or is meant.
+
+    Raises:
+        Refused: there is none, or it looks like production.
+    """
+    from flightdeck.cluster.commands import Kubectl, current_context
+    from flightdeck.cluster.target import Refused, looks_like_production
+
+    chosen = context or current_context()
+    if not chosen:
+        raise Refused("no kubectl context; `make up` makes a cluster, or give --context")
+    if looks_like_production(chosen) and not sure:
+        raise Refused(f"{chosen!r} looks like production; add --yes; nothing was touched")
+    return Kubectl(chosen)

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 HINTS = {
     "kubectl": "install kubectl 1.35 or newer",
@@ -34,18 +36,31 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 120
     Raises:
         CommandFailed: with its last lines.
     """
+    return _ended(argv, timeout_s, input=stdin, capture_output=True, text=True, cwd=cwd).stdout
+
+
+def stream(
+    argv: Sequence[str], *, stdin: IO[bytes] | int = subprocess.DEVNULL, stdout: IO[bytes], timeout_s: float
+) -> str:
+    """Bytes from one file through the program into another, as they come; returns what it says beside them.
+
+    Raises:
+        CommandFailed: with its last lines; what was written until then is no whole answer.
+    """
+    return str(_ended(argv, timeout_s, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True).stderr)
+
+
+def _ended(argv: Sequence[str], timeout_s: float, **how: Any) -> subprocess.CompletedProcess[str]:
     if shutil.which(argv[0]) is None:
         raise CommandFailed(f"{argv[0]} is not on the PATH: {HINTS.get(argv[0], 'install it')}")
     try:
-        done = subprocess.run(
-            list(argv), input=stdin, capture_output=True, text=True, timeout=timeout_s, cwd=cwd, check=False
-        )
+        done: subprocess.CompletedProcess[str] = subprocess.run(list(argv), timeout=timeout_s, check=False, **how)
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"{' '.join(argv[:6])} did not end within {timeout_s:.0f} s") from error
     if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip()).splitlines()[-LAST_LINES:]
+        told = (done.stderr.strip() or (done.stdout or "").strip()).splitlines()[-LAST_LINES:]
         raise CommandFailed(f"{' '.join(argv[:6])} ended with {done.returncode}:\n  " + "\n  ".join(told), done.stderr)
-    return done.stdout
+    return done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +76,26 @@ class Kubectl:
             CommandFailed: it failed.
         """
         return run(("kubectl", "--context", self.context, *args), stdin=stdin, timeout_s=timeout_s)
+
+    def save(self, *args: str, to: Path, timeout_s: float) -> str:
+        """Run it with its standard output into a file; returns what it says beside it.
+
+        Raises:
+            CommandFailed: it failed; the file is a part at most.
+        """
+        with to.open("wb") as file:
+            return stream(("kubectl", "--context", self.context, *args), stdout=file, timeout_s=timeout_s)
+
+    def feed(self, *args: str, source: Path, timeout_s: float) -> str:
+        """Run it with a file as its standard input; returns what it prints.
+
+        Raises:
+            CommandFailed: it failed.
+        """
+        with source.open("rb") as file, tempfile.TemporaryFile() as said:
+            stream(("kubectl", "--context", self.context, *args), stdin=file, stdout=said, timeout_s=timeout_s)
+            said.seek(0)
+            return said.read().decode()
 
     def get(self, *args: str) -> dict[str, Any]:
         """`kubectl get ... -o json`, decoded; a list has `items`."""
