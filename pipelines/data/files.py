@@ -92,7 +92,15 @@ class Files:
             found = self._fs.get_file_info(selector)
         except OSError as error:
             raise self._told(name, error) from error
+        if not found and not self._local:
+            self._need_bucket()
         return [item for item in found if not item.base_name.startswith(".")]
+
+    def _need_bucket(self) -> None:
+        """A bucket that is not there lists as empty: a wrong name must not look like a new store."""
+        bucket = self._base.partition("/")[0]
+        if self._info(bucket, "").type == arrow.FileType.NotFound:
+            raise FileNotFoundError(f"{self.root}: there is no bucket {bucket}; make the bucket, or correct the name")
 
     def _info(self, path: str, name: str) -> arrow.FileInfo:
         try:

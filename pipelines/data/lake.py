@@ -37,6 +37,15 @@ class LakeError(RuntimeError):
     """A table is absent, the store does not answer, or a commit did not get through."""
 
 
+@contextlib.contextmanager
+def _clear(place: str, what: str) -> Iterator[None]:
+    """Turn delta-rs's, polars's and the store's errors into ours, in one line."""
+    try:
+        yield
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        raise LakeError(f"{place.rstrip('/')}: {what}: {words(error)}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """One version of a table, on which a commit is built; `table` is None before the first commit."""
@@ -58,14 +67,13 @@ class Snapshot:
         """Rows of this version, every correction counted, from the log alone."""
         if self.table is None:
             return 0
-        actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
-        return int(actions["num_records"].sum())
+        return int(_files(self.table)["num_records"].sum())
 
     def rows_per_day(self) -> dict[dt.date, int]:
         """Rows per partition `day`, from the log alone; empty before the first commit."""
         if self.table is None:
             return {}
-        actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
+        actions = _files(self.table)
         if "partition.day" not in actions.columns:
             return {}
         totals = actions.group_by("partition.day").agg(pl.col("num_records").sum())
@@ -282,7 +290,7 @@ class Lake:
 
     def files(self, table: str) -> int:
         """Data files of the newest version."""
-        return int(pl.DataFrame(self._open(table).get_add_actions(flatten=True)).height)
+        return int(_files(self._open(table)).height)
 
     def checkpoint(self, table: str) -> None:
         """Fold the log into a checkpoint, so that opening the table reads one file instead of hundreds."""
@@ -305,13 +313,8 @@ class Lake:
             configuration=CONFIGURATION,
         )
 
-    @contextlib.contextmanager
-    def _clear(self, table: str, what: str) -> Iterator[None]:
-        """Turn delta-rs's and the store's errors into ours, in one line."""
-        try:
-            yield
-        except (DeltaError, OSError) as error:
-            raise LakeError(f"{self.path(table).rstrip('/')}: {what}: {words(error)}") from error
+    def _clear(self, table: str, what: str) -> contextlib.AbstractContextManager[None]:
+        return _clear(self.path(table), what)
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         try:
@@ -340,13 +343,18 @@ def _rows(table: DeltaTable, columns: Sequence[str] | None, filters: Filters | N
     Polars reads the files itself. deltalake's pyarrow dataset calls back into Python for each file, is many times
     slower on hundreds of small ones, and in one of six runs aborted the process at its end (measured, deltalake 1.6).
     """
-    scan = pl.scan_delta(table, storage_options=polars_options(table._storage_options))
-    for column, operator, value in filters or ():
-        scan = scan.filter(_OPERATORS[operator](pl.col(column), value))
-    try:
+    # a file that the log names is gone or broken, a wrong column, a store that went away
+    with _clear(table.table_uri, f"version {table.version()} cannot be read"):
+        scan = pl.scan_delta(table, storage_options=polars_options(table._storage_options))
+        for column, operator, value in filters or ():
+            scan = scan.filter(_OPERATORS[operator](pl.col(column), value))
         return (scan if columns is None else scan.select(list(columns))).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:  # a file that the log names is gone or broken; a wrong column
-        raise LakeError(f"{table.table_uri}: version {table.version()} cannot be read: {words(error)}") from error
+
+
+def _files(table: DeltaTable) -> pl.DataFrame:
+    """The data files of a version, with their rows and partition, from the log."""
+    with _clear(table.table_uri, f"version {table.version()} cannot be read"):
+        return pl.DataFrame(table.get_add_actions(flatten=True))
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -367,8 +375,10 @@ _OPERATORS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 
 
 def _next(snapshot: Snapshot, transaction: str) -> int:
-    current = None if snapshot.table is None else snapshot.table.transaction_version(transaction)
-    return (current or 0) + 1
+    if snapshot.table is None:
+        return 1
+    with _clear(snapshot.table.table_uri, f"version {snapshot.version} cannot be read"):
+        return (snapshot.table.transaction_version(transaction) or 0) + 1
 
 
 def _is_conflict(error: Exception) -> bool:

@@ -90,9 +90,12 @@ def words(error: BaseException) -> str:
 
 
 _HINTS = {
+    "it is full: make room there, then run it again. What is committed is whole": (
+        "insufficientstorage", "no space left on device", "quotaexceeded", "storagefull",
+    ),
     "make the bucket, or correct the name": ("nosuchbucket",),
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what that key may do": (
-        "signaturedoesnotmatch", "invalidaccesskeyid", "accessdenied", "403 forbidden",
+        "signaturedoesnotmatch", "invalidaccesskeyid", "access key id", "accessdenied", "403 forbidden",
     ),
     "is AWS_ENDPOINT_URL right, and the store running? What is committed is whole: run it again": (
         "client error (connect)", "error sending request", "networkconnection", "operation timed out", "dns error",
