@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,13 +40,38 @@ class Row:
     words: str
 
 
+@dataclasses.dataclass
+class Figures:
+    """What took how long, with its limit where there is one."""
+
+    rows: list[tuple[str, float, float | None, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, what: str, value: float, limit: float | None = None, unit: str = "s") -> None:
+        """Note it, and fail beyond the limit."""
+        self.rows.append((what, value, limit, unit))
+        print(f"{what}: {value:.4g} {unit}" + (f" (limit {limit:g})" if limit else ""))
+        assert limit is None or value <= limit, f"{what}: {value:.4g} {unit}, at most {limit:g}"
+
+    def table(self) -> str:
+        """In Markdown."""
+        body = "".join(
+            f"| {what} | {value:.3g} {unit} | {f'{limit:g} {unit}' if limit else ''} |\n"
+            for what, value, limit, unit in self.rows
+        )
+        return f"| what | measured | limit |\n| --- | --: | --: |\n{body}"
+
+
 ROWS: list[Row] = []
+FIGURES = Figures()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The table of faults, for docs and for whoever looks."""
-    if not ROWS:
+    """The tables of faults and figures, for docs and for whoever looks."""
+    if not ROWS and not FIGURES.rows:
         return
+    commit = subprocess.run(("git", "describe", "--always", "--dirty"), capture_output=True, text=True, check=False)
+    title = f"On {commit.stdout.strip() or 'no commit'}, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%MZ}, load average "
+    title += f"{os.getloadavg()[2]:.1f} on {os.cpu_count()} cores.\n\n"
     head = "| fault | requests | failed | degraded | recovered after | what was seen |\n"
     head += "| --- | --: | --: | --: | --: | --- |\n"
     body = "".join(
@@ -52,8 +79,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for it in ROWS
     )
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(head + body)
-    print("\n" + head + body)
+    text = title + FIGURES.table() + "\n" + head + body
+    RESULTS.write_text(text)
+    print("\n" + text)
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +139,22 @@ def request_body(at: dt.datetime) -> bytes:
     return msgspec.json.encode({"rows": [msgspec.convert({**fields, **times}, Request)]})
 
 
-@pytest.fixture(scope="session")
-def body() -> bytes:
+def clock_now(kubectl: Kubectl) -> dt.datetime:
+    """Where the cluster's clock stands."""
+    said = kubectl("-n", PLATFORM, "exec", "deployment/dagster-code", "--", "flightdeck", "clock", "show")
+    return dt.datetime.fromisoformat(said.split()[0])
+
+
+@pytest.fixture
+def body(kubectl: Kubectl) -> bytes:
     """Two hours after the moment at which the cluster's clock stands."""
-    return request_body(first_run().until + dt.timedelta(hours=2))
+    return request_body(clock_now(kubectl) + dt.timedelta(hours=2))
+
+
+@pytest.fixture
+def figures() -> Figures:
+    """Where measured times and sizes go."""
+    return FIGURES
 
 
 @pytest.fixture
