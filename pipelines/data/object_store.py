@@ -85,7 +85,7 @@ def words(error: BaseException) -> str:
     lowered = f"{text} {error}".lower().replace("_", "")
     for hint, signs in _HINTS.items():
         if any(sign in lowered for sign in signs):
-            return f"{text}; {hint}"
+            return f"{text.rstrip('.')}; {hint}"
     return text
 
 

@@ -49,9 +49,13 @@ def test_polars_gets_whole_numbers_and_a_folder_no_options():
         ),
         ("AWS Error SIGNATURE_DOES_NOT_MATCH during ListObjectsV2", "check AWS_ACCESS_KEY_ID"),
         ("error sending request\n client error (Connect)\n   0: trace", "is AWS_ENDPOINT_URL right"),
+        (
+            "<Error><Code>InsufficientStorage</Code><Message>No space left on device.</Message></Error>",
+            "the object store answers InsufficientStorage: No space left on device; it is full: make room there",
+        ),
         ("Permission denied", "Permission denied"),
     ],
-    ids=["no bucket", "wrong key", "away", "other"],
+    ids=["no bucket", "wrong key", "away", "full", "other"],
 )
 def test_a_stores_error_is_one_line_that_says_what_to_do(said, told):
     text = words(OSError(said))
