@@ -32,6 +32,10 @@ class DagsterError(RuntimeError):
     """Dagster does not answer, refuses what was asked, or the run failed; the words say which."""
 
 
+class DagsterAway(DagsterError):
+    """Its page, or the database behind it, is not there at this moment."""
+
+
 class RunFailed(DagsterError):
     """A run failed or was cancelled, or one of its checks failed."""
 
@@ -269,13 +273,13 @@ class DagsterClient:
             (outcome.checks_failed if error else outcome.warnings).append(line)
 
     def _patiently(self, ask: Callable[[], Any], tell: Tell) -> Any:
-        """The page may be replaced by a deploy while a run goes on."""
+        """The page may be replaced by a deploy, and its database restart, while a run goes on."""
         deadline, said = time.monotonic() + AWAY_S, False
         while True:
             try:
                 return ask()
-            except DagsterError as error:
-                if not isinstance(error.__cause__, httpx.TransportError) or time.monotonic() > deadline:
+            except DagsterAway:
+                if time.monotonic() > deadline:
                     raise
                 if not said:
                     tell("Dagster's page is away; the run goes on, waiting")
@@ -288,9 +292,15 @@ class DagsterClient:
             answer.raise_for_status()
             content = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise DagsterError(f"Dagster at {self.url} does not answer: {error}") from error
+            away = isinstance(error, httpx.TransportError) or (
+                isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error
+            )
+            kind = DagsterAway if away else DagsterError
+            raise kind(f"Dagster at {self.url} does not answer: {error}") from error
         if content.get("errors"):
-            raise DagsterError(f"Dagster at {self.url}: {content['errors'][0]['message']}")
+            words = content["errors"][0]["message"]
+            kind = DagsterAway if "OperationalError" in words else DagsterError  # SQLAlchemy's: its database is away
+            raise kind(f"Dagster at {self.url}: {words}")
         return dict(content["data"])
 
 

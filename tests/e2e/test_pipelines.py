@@ -53,7 +53,7 @@ def test_a_new_month_becomes_a_judged_version(kubectl: Kubectl, model: str, figu
     now = clock_now(kubectl)
     until = (now.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
     with forward(kubectl, PLATFORM, "mlflow", 5000) as tracking:
-        before = {it.version for it in versions(tracking, model)}
+        before = {it.number for it in versions(tracking, model)}
     stand_clock(kubectl, until)
     began = time.monotonic()
     filled = run(
@@ -63,7 +63,7 @@ def test_a_new_month_becomes_a_judged_version(kubectl: Kubectl, model: str, figu
     took = time.monotonic() - began
     assert trained.then is not None
     with forward(kubectl, PLATFORM, "mlflow", 5000) as tracking:
-        (made,) = [it for it in versions(tracking, model) if it.version not in before]
+        (made,) = [it for it in versions(tracking, model) if it.number not in before]
     assert made.verdict in ("PROMOTE", "REJECT")
     parts = f"backfill {filled.seconds:.0f}, train {trained.seconds:.0f}, gate {trained.then.seconds:.0f} s"
     figures.add(f"a new month to a judged version ({parts})", took, MONTH_S)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import httpx
 import pytest
 
 from flightdeck.cluster import dagster_client
@@ -116,3 +117,38 @@ def test_a_failed_run_says_why_and_its_last_lines():
 def test_what_only_dagster_needs_to_know_is_not_told():
     assert told(event("StepWorkerStartedEvent")) is None
     assert told(event("LogMessageEvent", message="Dependencies for step features failed: ['x']")) is None
+
+
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        (httpx.Response(500), "500 Internal Server Error"),
+        (httpx.Response(200, json={"errors": [{"message": "(psycopg2.OperationalError) closed"}]}), "OperationalError"),
+    ],
+    ids=["the page fails", "its database is away"],
+)
+def test_a_database_that_restarts_is_waited_for_while_a_run_is_followed(monkeypatch, away, words):
+    answers = [
+        away,
+        away,
+        httpx.Response(200, json={"data": {"runOrError": {"__typename": "Run", "status": "SUCCESS"}}}),
+    ]
+    client = DagsterClient("http://127.0.0.1:1")
+    client._http = httpx.Client(
+        base_url="http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: answers.pop(0) if answers else away)
+    )
+    monkeypatch.setattr(dagster_client, "POLL_S", 0.0)
+    said: list[str] = []
+    assert client._patiently(lambda: client.describe("r"), said.append)["status"] == "SUCCESS"
+    assert len(said) == 1
+    monkeypatch.setattr(dagster_client, "AWAY_S", 0.0)
+    with pytest.raises(DagsterError, match=words):
+        client._patiently(lambda: client.describe("r"), said.append)
+
+
+def test_what_dagster_refuses_is_not_waited_for():
+    client = DagsterClient("http://127.0.0.1:1")
+    refusal = httpx.Response(200, json={"errors": [{"message": "no such field"}]})
+    client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: refusal))
+    with pytest.raises(DagsterError, match="no such field"):
+        client._patiently(lambda: client.describe("r"), pytest.fail)
