@@ -17,7 +17,7 @@ import pyarrow.fs
 import pytest
 
 from benchmarks.open_load import Load
-from flightdeck.cluster.commands import Kubectl
+from flightdeck.cluster.commands import CommandFailed, Kubectl
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import K8S, SERVING
 from flightdeck.contracts.layout import StateLayout
@@ -214,8 +214,8 @@ def test_a_predictor_whose_volume_is_full_is_evicted_and_replaced(
     kubectl: Kubectl, model: str, load: Callable[..., Load], note: Callable[..., None]
 ):
     selector = f"flightdeck.dev/model={model}"
-    victim = kubectl.get("pods", "-n", SERVING, "-l", selector)["items"][0]
-    name = victim["metadata"]["name"]
+    pods = [it["metadata"] for it in kubectl.get("pods", "-n", SERVING, "-l", selector)["items"]]
+    name = next(it["name"] for it in pods if "deletionTimestamp" not in it)
     users = load()
     users.more(80)
     began = time.monotonic()
@@ -227,9 +227,9 @@ def test_a_predictor_whose_volume_is_full_is_evicted_and_replaced(
         users.more(80)
     finally:  # what is left of an evicted pod is its name and the reason
         kubectl("delete", "pod", "-n", SERVING, "-l", selector, "--field-selector=status.phase=Failed")
-        with contextlib.suppress(Exception):  # gone, when all went well
+        with contextlib.suppress(CommandFailed):  # gone, when all went well
             kubectl("exec", name, "-n", SERVING, "--", "rm", "-f", "/tmp/filler")
-    note("a predictor's volume filled beyond its limit", users.answers, took, pod["status"]["message"][:120])
+    note("a predictor's volume filled beyond its limit", users.answers, took, pod["status"]["message"].strip()[:120])
     assert "exceeds" in pod["status"]["message"], pod["status"]["message"]
     assert not users.failed, first_failure(users.answers)
 
