@@ -55,9 +55,10 @@ def take(kubectl: Kubectl, folder: Path, *, namespace: str = PLATFORM, tell: Tel
             backup = _copy(Postgres(kubectl, namespace), objects, draft, tell)
         write_says(draft, backup)
         draft.rename(folder)
-    except BaseException:
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}\nno backup was kept; run it again", error.stderr) from error
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise
     return backup
 
 

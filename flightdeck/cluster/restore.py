@@ -85,6 +85,10 @@ def _bring(
                 raise CommandFailed(f"the bucket {name} is not what was restored: {differ}; does something else write?")
         for name in DATABASES:
             postgres.put_in_place(name)
+    except CommandFailed as error:
+        raise CommandFailed(
+            f"{error}\nthe restore is not whole; restore again, with --replace", error.stderr
+        ) from error
     finally:
         postgres.forget_beside()
 

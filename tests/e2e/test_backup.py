@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import json
+import hashlib
 import re
 import secrets
 import subprocess
@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from deltalake import DeltaTable
 
-from flightdeck.cluster import manifests
+from flightdeck.cluster import champion, manifests
 from flightdeck.cluster.backup import take
 from flightdeck.cluster.backup_folder import BUCKETS, DATABASES, Backup, Sums, check_folder
 from flightdeck.cluster.backup_stores import image_of, objects_pod
@@ -221,36 +222,40 @@ def test_a_second_restore_is_refused_and_touches_nothing(kubectl: Kubectl, taken
     assert "the target is not empty (database mlflow: " in done.stderr and "add --replace" in done.stderr
 
 
-def writers(namespace: str) -> list[dict[str, Any]]:
-    """Pods that only wait, under the names of what writes."""
+def writers(kubectl: Kubectl) -> list[dict[str, Any]]:
+    """MLflow as the platform has it, and an upkeep that never comes."""
+    rendered = run(("kubectl", "kustomize", str(K8S / "base" / "platform" / "mlflow")))
+    image = image_of(kubectl.get("deployments,jobs", "-n", PLATFORM)["items"])
+    mlflow = [it for it in yaml.safe_load_all(rendered.replace("image: flightdeck/mlflow", f"image: {image}")) if it]
     pods = [it for it in yaml.safe_load_all((K8S / "backup" / "pod.yaml").read_text()) if it["kind"] == "Pod"]
-    spec = {key: value for key, value in pods[0]["spec"].items() if key not in {"activeDeadlineSeconds", "volumes"}}
-    spec["containers"][0] |= {"image": "postgres:17.11", "volumeMounts": []}
-    spec["serviceAccountName"] = "postgres"
-    labels = {"app.kubernetes.io/name": "mlflow"}
-    template = {"metadata": {"labels": labels}, "spec": spec | {"restartPolicy": "Always"}}
-    return [
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mlflow", "namespace": namespace},
-         "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}},
-        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "upkeep", "namespace": namespace},
-         "spec": {"schedule": "0 0 29 2 *", "jobTemplate": {"spec": {"template": {"spec": spec}}}}},
-    ]  # fmt: skip
+    upkeep = {
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "upkeep"},
+        "spec": {"schedule": "0 0 29 2 *", "jobTemplate": {"spec": {"template": {"spec": pods[0]["spec"]}}}},
+    }  # fmt: skip
+    documents = [it for it in (*mlflow, upkeep) if it["kind"] != "Job"]
+    for it in documents:
+        it["metadata"]["namespace"] = ELSEWHERE
+    return documents
 
 
 def test_replace_stops_what_writes_loses_what_is_there_and_starts_it_again(
-    kubectl: Kubectl, taken: Taken, elsewhere: str, restored: State
+    kubectl: Kubectl, taken: Taken, elsewhere: str, restored: State, model: str
 ):
-    kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": writers(elsewhere)}))
-    wait_ready(kubectl, (elsewhere,), timeout_s=120)
+    kubectl("create", "-f", "-", stdin=manifests.as_yaml(writers(kubectl)))
+    wait_ready(kubectl, (elsewhere,), timeout_s=240)
     pods, told = pods_of(kubectl, elsewhere), list[str]()
-    planted = "CREATE TABLE planted (a int); DELETE FROM alembic_version"
+    planted = "CREATE TABLE planted (a int); DELETE FROM model_version_tags"
     in_postgres(kubectl, elsewhere, "psql", "-U", "postgres", "-d", "mlflow", "-c", planted)
     restore(kubectl, taken.folder, namespace=elsewhere, replace=True, tell=told.append)
-    assert "stop what writes; replicas were mlflow=2" in told
+    assert "stop what writes; replicas were mlflow=1" in told
     assert state_of(kubectl, elsewhere) == restored
-    assert not pods & pods_of(kubectl, elsewhere), "the pods of a writer lived through the restore"
-    assert kubectl.get("deployment", "mlflow", "-n", elsewhere)["status"]["readyReplicas"] == 2
+    assert not pods & pods_of(kubectl, elsewhere), "the pod of a writer lived through the restore"
     assert not kubectl.get("cronjob", "upkeep", "-n", elsewhere)["spec"]["suspend"]
+    with forward(kubectl, elsewhere, "mlflow", 5000) as url:
+        assert any(it.image for it in champion.versions(url, model)), "MLflow tells no version that could serve"
+        for key, (_, sha256) in taken.objects["mlflow"].items():
+            answer = httpx.get(f"{url}/api/2.0/mlflow-artifacts/artifacts/{key}", timeout=30)
+            assert hashlib.sha256(answer.content).hexdigest() == sha256, f"{key}: {answer.status_code}"
 
 
 def pods_of(kubectl: Kubectl, namespace: str) -> set[str]:

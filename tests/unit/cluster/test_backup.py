@@ -177,6 +177,17 @@ def test_replace_loses_what_was_there(taken: Path):
     assert set(cluster.tables.values()) == {99}
 
 
+def test_a_store_that_holds_something_else_afterwards_fails_before_a_database_takes_its_place(taken: Path):
+    cluster = Cluster()
+    lake = cluster.stores["lake"]
+    lake.upload_fileobj = lambda body, bucket, key: lake.content.update({key: body.read()[1:]})  # type: ignore[method-assign]
+    with pytest.raises(
+        CommandFailed, match=r"the bucket lake is not what was restored: 3 objects changed[\s\S]*--replace"
+    ):
+        restore.restore(cluster, taken)  # type: ignore[arg-type]
+    assert set(cluster.tables.values()) == {0}
+
+
 def test_a_broken_folder_is_refused_before_the_cluster_is_asked(taken: Path):
     (taken / "bucket-lake.tar").write_bytes(b"")
     cluster = Cluster()
