@@ -12,12 +12,13 @@ import pytest
 from flightdeck.cluster import deploy, overlays
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.deploy import DeployRefused
-from flightdeck.cluster.names import CHECKOUT, PLATFORM
+from flightdeck.cluster.names import CHECKOUT, K8S, PLATFORM
 from flightdeck.contracts.layout import StateLayout
 from tests.e2e.conftest import until_ready
 
 STATE = StateLayout.from_env().root
 OVERLAY = "kind"
+OVERLAYS = sorted(path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml"))
 
 
 def run(*argv: str, cwd: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
@@ -63,3 +64,11 @@ def test_an_overlay_that_names_an_image_without_digest_is_refused(kubectl: Kubec
     )  # fmt: skip
     assert done.returncode == 1
     assert "flightdeck images push" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "overlay", sorted(path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml"))
+)
+def test_every_overlay_is_accepted_by_the_api_server(kubectl: Kubectl, overlay: str):
+    done = run("--overlay", overlay, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
