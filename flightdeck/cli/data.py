@@ -216,9 +216,16 @@ def predictions(
 
 
 @app.command()
-def upkeep(
+def upkeep(  # noqa: PLR0917  Typer reads the signature
     keep_days: Annotated[int, typer.Option(min=1, help="Versions and exports of the last days stay.")] = 7,
+    keep_runs_days: Annotated[
+        int,
+        typer.Option(min=1, help="Runs of Dagster and MLflow of so many days stay, and those that made a version."),
+    ] = 90,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dagster: Annotated[
+        str | None, typer.Option("--dagster", envvar="FLIGHTDECK_DAGSTER_URL", help="Dagster's page; else left out.")
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option("--redis", envvar="FLIGHTDECK_STREAMS_REDIS", help="The streams Redis; else left out.")
     ] = None,
@@ -235,6 +242,7 @@ def upkeep(
     from rich.console import Console
     from rich.table import Table
 
+    from flightdeck.cluster.dagster_client import DagsterClient, DagsterError
     from pipelines import stores
     from pipelines.data import upkeep as care
     from pipelines.registry.mlflow_adapter import (
@@ -252,8 +260,11 @@ def upkeep(
             if redis_url:
                 streams = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5)
             with streams or contextlib.nullcontext():
-                done = care.tend(stores.lake(layout), layout, registry, streams, keep_days=keep_days, dry_run=dry_run)
-    except (care.CannotTell, RedisError, RegistryRefused, RegistryUnavailable) as error:
+                done = care.tend(
+                    stores.lake(layout), layout, registry, streams, DagsterClient(dagster) if dagster else None,
+                    keep_days=keep_days, keep_runs_days=keep_runs_days, dry_run=dry_run,
+                )  # fmt: skip
+    except (care.CannotTell, DagsterError, RedisError, RegistryRefused, RegistryUnavailable) as error:
         typer.echo(f"flightdeck data upkeep: {error}", err=True)
         raise typer.Exit(1) from error
     removal = "to remove" if dry_run else "removed"
@@ -263,3 +274,4 @@ def upkeep(
         page.add_row(item.table, *(f"{count:,}" for count in counts), ", ".join(map(str, item.pinned)))
     Console().print(page)
     typer.echo(f"exports {removal}: {', '.join(done.exports) or 'none'}; stream entries {removal}: {done.trimmed:,}")
+    typer.echo(f"runs {removal}: {done.mlflow_runs:,} of MLflow, {done.dagster_runs:,} of Dagster")

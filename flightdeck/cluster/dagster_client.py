@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from flightdeck.cluster.dagster_events import Step, check_of, reasons_of, told, value_of
-from flightdeck.cluster.dagster_queries import EVENTS, JOBS, LAUNCH, LOCATIONS, RUN, RUNS
+from flightdeck.cluster.dagster_queries import DELETE, EVENTS, JOBS, LAUNCH, LOCATIONS, OLD, RUN, RUNS
 
 # The code location's own words: pipelines/orchestration/names.py.
 TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
@@ -24,6 +24,7 @@ LOADS_S = 90.0  # a code location imports that long on a busy small node
 FOLLOWS_S = 120.0  # the daemon starts what follows within seconds; beyond that it is not running
 AWAY_S = 120.0  # how long the page may be away while a run is followed: a deploy replaces it
 LAST_LINES = 12
+PAGE_RUNS, MOST_RUNS = 100, 10_000  # deleted per question, counted at most in a dry run
 
 Tell = Callable[[str], None]
 
@@ -226,6 +227,23 @@ class DagsterClient:
         if answer["__typename"] != "Runs":
             raise DagsterError(f"Dagster at {self.url} does not tell its runs: {answer.get('message')}")
         return list(answer["results"])
+
+    def trim(self, before: dt.datetime, *, dry_run: bool = False) -> int:
+        """Delete the runs that ended before a time, with their logs and events; returns how many."""
+        old: dict[str, Any] = {"statuses": sorted(ENDED), "updatedBefore": before.timestamp()}
+        gone = 0
+        while True:
+            answer = self._ask(OLD, {"filter": old, "limit": MOST_RUNS if dry_run else PAGE_RUNS})["runsOrError"]
+            if answer["__typename"] != "Runs":
+                raise DagsterError(f"Dagster at {self.url} does not tell its runs: {answer.get('message')}")
+            found = [it["runId"] for it in answer["results"]]
+            if dry_run or not found:
+                return gone + len(found)
+            for run_id in found:
+                said = self._ask(DELETE, {"run": run_id})["deleteRun"]
+                if said["__typename"] not in ("DeletePipelineRunSuccess", "RunNotFoundError"):
+                    raise DagsterError(f"Dagster at {self.url} does not delete run {run_id}: {said.get('message')}")
+            gone += len(found)
 
     def describe(self, run_id: str) -> Mapping[str, Any]:
         """One run: status, jobName, startTime, endTime, tags."""

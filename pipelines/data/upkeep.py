@@ -1,18 +1,19 @@
 """Nightly upkeep: merge small files, remove data that nothing needs any more, trim what the lake has taken over.
 
 What is kept: the newest version of each table, every version of the last days, every version that a registered model
-was made from. Old exports can be made again from those; the newest and `current` stay.
+was made from. Old exports can be made again from those; the newest and `current` stay. So do runs that made a version.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.prediction import PREDICTION_STREAM
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.registry.mlflow_adapter import MlflowRegistry
 
 KEEP_DAYS = 7
+KEEP_RUNS_DAYS = 90
 CURRENT = "current"
 
 
@@ -40,11 +42,20 @@ class TableUpkeep:
 
 @dataclasses.dataclass(frozen=True)
 class Upkeep:
-    """All that one upkeep did, or in a dry run would: tables, ids of exports removed, stream entries trimmed."""
+    """All that one upkeep did, or would in a dry run: tables, ids of exports, counts of stream entries and runs."""
 
     tables: list[TableUpkeep]
     exports: list[str]
     trimmed: int
+    mlflow_runs: int
+    dagster_runs: int
+
+
+class KeepsRuns(Protocol):
+    """Whoever has runs that grow old: Dagster's client."""
+
+    def trim(self, before: dt.datetime, *, dry_run: bool = False) -> int:
+        """Remove the runs that ended before a time; returns how many."""
 
 
 class CannotTell(RuntimeError):
@@ -56,20 +67,26 @@ def tend(
     layout: StateLayout,
     registry: MlflowRegistry,
     streams: Any,
+    dagster: KeepsRuns | None = None,
     *,
     keep_days: int = KEEP_DAYS,
+    keep_runs_days: int = KEEP_RUNS_DAYS,
     dry_run: bool = False,
 ) -> Upkeep:
-    """The whole upkeep: tables, then exports, then the prediction stream.
+    """The whole upkeep: tables, then exports, the prediction stream, and runs of MLflow and Dagster.
 
     Args:
         streams: a `redis.Redis` on the streams server; None leaves the stream out.
+        dagster: None leaves its runs out.
     Raises:
         CannotTell, LakeError, RegistryUnavailable, redis.RedisError: see the parts; what was done is whole.
     """
     tables = tend_tables(lake, pinned_versions(registry), keep_days=keep_days, dry_run=dry_run)
     exports = prune_exports(layout, keep_days=keep_days, dry_run=dry_run)
-    return Upkeep(tables, exports, 0 if streams is None else trim_stream(streams, dry_run=dry_run))
+    trimmed = 0 if streams is None else trim_stream(streams, dry_run=dry_run)
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_runs_days)
+    of_mlflow = registry.trim_runs(before, dry_run=dry_run)
+    return Upkeep(tables, exports, trimmed, of_mlflow, dagster.trim(before, dry_run=dry_run) if dagster else 0)
 
 
 def pinned_versions(registry: MlflowRegistry) -> dict[str, set[int]]:

@@ -77,7 +77,7 @@ def keep_up(tell: Callable[[str], None]) -> dict[str, Any]:
     for item in found.tables:
         tell(f"{item.table}: {item.files_before:,} files, now {item.files_after:,}; {item.removed:,} removed")
     done: dict[str, Any] = {"tables": len(found.tables), "files removed": sum(item.removed for item in found.tables)}
-    done["exports removed"] = len(found.exports)
+    done |= {"exports removed": len(found.exports), "MLflow runs removed": found.mlflow_runs}
     if server is not None:
         done["stream entries trimmed"] = found.trimmed
     return done

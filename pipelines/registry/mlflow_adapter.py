@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import time
 import urllib.error
@@ -143,6 +144,26 @@ class MlflowRegistry:
         """Mark a run finished or failed."""
         with self._clear():
             self._client.set_terminated(run_id, status="FINISHED" if ok else "FAILED")
+
+    def trim_runs(self, before: dt.datetime, *, dry_run: bool = False) -> int:
+        """Mark runs that began before a time and made no version as deleted; returns how many.
+
+        MLflow keeps them until `mlflow gc` removes them for good; till then `mlflow runs restore` brings them back.
+        """
+        used = {str(item.run_id) for item in self.versions()}
+        with self._clear():
+            experiments = [item.experiment_id for item in self._client.search_experiments()]
+            old = f"attributes.start_time < {int(before.timestamp() * 1000)} and attributes.status != 'RUNNING'"
+            found, token = list[str](), None
+            while True:
+                page = self._client.search_runs(experiments, old, max_results=1000, page_token=token)
+                found += [item.info.run_id for item in page if item.info.run_id not in used]
+                token = page.token
+                if not token:
+                    break
+            for run_id in [] if dry_run else found:
+                self._client.delete_run(run_id)
+        return len(found)
 
     def create_version(self, name: str, run_id: str, path: str, tags: Mapping[str, str], description: str) -> str:
         """Register the run's artifact folder `path` as a new version of `name`; returns the version."""

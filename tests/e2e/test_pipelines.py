@@ -83,6 +83,23 @@ def test_predictions_go_to_the_lake_and_upkeep_keeps_what_versions_pin(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["upkeep", "mlflow-gc"])
+def test_a_scheduled_job_of_the_cluster_runs_now(kubectl: Kubectl, figures: Figures, name: str):
+    job = f"{name}-by-hand"
+    kubectl("delete", "job", job, "-n", PLATFORM, "--ignore-not-found", "--wait=true")
+    kubectl("create", "job", job, f"--from=cronjob/{name}", "-n", PLATFORM)
+    began = time.monotonic()
+    while not (status := kubectl.get("job", job, "-n", PLATFORM).get("status", {})).get("succeeded"):
+        log = kubectl("logs", f"job/{job}", "-n", PLATFORM, "--tail=20") if status.get("failed") else ""
+        assert not status.get("failed"), log
+        assert time.monotonic() - began < 240, f"{job} did not end: {status}"
+        time.sleep(1)
+    print(kubectl("logs", f"job/{job}", "-n", PLATFORM, "--tail=20"))
+    figures.add(f"CronJob {name}, run by hand", time.monotonic() - began)
+    kubectl("delete", "job", job, "-n", PLATFORM)
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", ["postgres", "object-store"])
 def test_a_store_restarts_during_a_run_and_a_repeat_heals(
     kubectl: Kubectl, load: Callable[..., Load], note: Callable[..., None], part: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +269,22 @@ def test_a_command_without_a_server_ends_with_words(monkeypatch: Any, capsys: An
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert cli("models", "list") == 5
     assert "--tracking-uri" in capsys.readouterr().err
+
+
+def test_upkeep_removes_old_runs_but_for_those_that_made_a_version(champion: ModelRef, mlflow_server: str):
+    registry = MlflowRegistry(mlflow_server)
+    unused = registry.start_run("trips", "a try", {})
+    registry.end_run(unused, ok=True)
+    running = registry.start_run("trips", "still at work", {})
+    made = {item.run_id for item in registry.versions()}
+    before = datetime.now(UTC) + timedelta(minutes=1)
+    counted = registry.trim_runs(before, dry_run=True)
+    client = mlflow.MlflowClient(mlflow_server)
+    assert counted >= 1
+    assert client.get_run(unused).info.lifecycle_stage == "active"
+    assert registry.trim_runs(datetime(2013, 1, 1, tzinfo=UTC)) == 0
+    assert registry.trim_runs(before) == counted
+    assert client.get_run(unused).info.lifecycle_stage == "deleted"
+    assert {client.get_run(run_id).info.lifecycle_stage for run_id in (*made, running)} == {"active"}
+    assert registry.trim_runs(before) == 0
+    registry.end_run(running, ok=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 import httpx
@@ -152,3 +153,43 @@ def test_what_dagster_refuses_is_not_waited_for():
     client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: refusal))
     with pytest.raises(DagsterError, match="no such field"):
         client._patiently(lambda: client.describe("r"), pytest.fail)
+
+
+class OldRuns:
+    """Answers for Dagster's runs that ended: so many, deleted one by one."""
+
+    def __init__(self, count: int, refuse: str = "") -> None:
+        self.left, self.refuse, self.asked = [f"run-{number}" for number in range(count)], refuse, dict[str, Any]()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content)
+        variables = sent["variables"]
+        if "Delete" not in sent["query"]:
+            self.asked = variables["filter"]
+            shown = [{"runId": name} for name in self.left[: variables["limit"]]]
+            return httpx.Response(200, json={"data": {"runsOrError": {"__typename": "Runs", "results": shown}}})
+        if variables["run"] == self.refuse:
+            said = {"__typename": "UnauthorizedError", "message": "not yours"}
+            return httpx.Response(200, json={"data": {"deleteRun": said}})
+        self.left.remove(variables["run"])
+        return httpx.Response(200, json={"data": {"deleteRun": {"__typename": "DeletePipelineRunSuccess"}}})
+
+
+def client_of(runs: OldRuns) -> DagsterClient:
+    client = DagsterClient("http://127.0.0.1:1")
+    client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=httpx.MockTransport(runs))
+    return client
+
+
+def test_old_runs_are_deleted_page_by_page_and_only_those_that_ended():
+    before, runs = dt.datetime(2013, 3, 1, tzinfo=dt.UTC), OldRuns(250)
+    assert client_of(runs).trim(before, dry_run=True) == 250
+    assert len(runs.left) == 250
+    assert client_of(runs).trim(before) == 250
+    assert runs.left == []
+    assert runs.asked == {"statuses": ["CANCELED", "FAILURE", "SUCCESS"], "updatedBefore": before.timestamp()}
+
+
+def test_a_run_that_dagster_does_not_delete_is_told():
+    with pytest.raises(DagsterError, match="does not delete run run-1: not yours"):
+        client_of(OldRuns(3, refuse="run-1")).trim(dt.datetime(2013, 3, 1, tzinfo=dt.UTC))
