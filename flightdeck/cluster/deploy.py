@@ -70,6 +70,7 @@ def deploy(
         prepare()
         before = versions(kubectl, rest)
         _apply(kubectl, first)
+        _remove_failed_jobs(kubectl, rest)
         _apply(kubectl, rest)
         _remove_older_jobs(kubectl, rest)
         after = versions(kubectl, rest)
@@ -127,6 +128,17 @@ def _wait_established(kubectl: Kubectl, documents: Sequence[Document]) -> None:
     kinds = [document["metadata"]["name"] for document in documents if document["kind"] == "CustomResourceDefinition"]
     for name in kinds:
         kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=60s")
+
+
+def _remove_failed_jobs(kubectl: Kubectl, documents: Sequence[Document]) -> None:
+    """A Job that gave up is made anew: it has the same name as long as it is to do the same."""
+    for document in documents:
+        if document["kind"] == "Job":
+            meta = document["metadata"]
+            there = kubectl.find("job", meta["name"], meta["namespace"]) or {}
+            conditions = there.get("status", {}).get("conditions") or ()
+            if any(it["type"] == "Failed" and it["status"] == "True" for it in conditions):
+                kubectl("delete", "job", meta["name"], "-n", meta["namespace"], "--ignore-not-found", "--wait=true")
 
 
 def _remove_older_jobs(kubectl: Kubectl, documents: Sequence[Document]) -> None:

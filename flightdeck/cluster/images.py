@@ -26,6 +26,8 @@ INPUTS = {
     ),
     "pipelines": (
         "feature_repo", "flightdeck/__init__.py", "flightdeck/cli", "flightdeck/contracts", "pipelines", "specs",
+        "flightdeck/cluster/__init__.py", "flightdeck/cluster/dagster_client.py",
+        "flightdeck/cluster/dagster_events.py", "flightdeck/cluster/dagster_queries.py",
         "requirements/orchestration.txt",
     ),
     "mlflow": ("requirements/tracking.txt",),

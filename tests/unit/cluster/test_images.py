@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +104,16 @@ def test_a_push_gives_a_digest_and_keeps_it_for_the_deploy(checkout, asked):
     assert reference == f"localhost:5001/flightdeck/mlflow@{DIGEST}"
     assert images.pushed(checkout / "state") == {"flightdeck/mlflow": reference}
     assert json.loads((checkout / "state" / "images.json").read_text())["digests"] == {"flightdeck/mlflow": reference}
+
+
+def test_the_command_that_runs_each_night_finds_all_its_code_in_the_image(tmp_path: Path):
+    for item in images.INPUTS["pipelines"]:
+        source, target = images.CHECKOUT / item, tmp_path / item
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(
+        (sys.executable, "-m", "flightdeck.cli", "data", "upkeep"), cwd=tmp_path, capture_output=True, text=True,
+        env={**environment, "PYTHONPATH": str(tmp_path), "FLIGHTDECK_STATE": str(tmp_path / "state")}, check=False,
+    )  # fmt: skip
+    assert "no MLflow server is named" in done.stderr, done.stderr

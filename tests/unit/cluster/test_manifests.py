@@ -9,6 +9,7 @@ import pytest
 
 from flightdeck.cluster.manifests import HASH, ManifestError, _replacement, images_of, jobs_by_content, name_of, split
 from flightdeck.cluster.manifests import render as rendered
+from flightdeck.cluster.names import K8S
 
 
 def job(image: str = "a@sha256:1") -> dict[str, Any]:
@@ -55,3 +56,9 @@ def test_an_overlay_that_is_not_there_is_refused_with_those_that_are(tmp_path: P
     (tmp_path / "kind" / "kustomization.yaml").write_text("resources: []\n")
     with pytest.raises(ManifestError, match="there are: kind"):
         rendered(tmp_path / "king", {})
+
+
+def test_an_image_of_ours_without_digest_is_refused():
+    some = {"flightdeck/mlflow": "localhost:5001/flightdeck/mlflow@sha256:" + "a" * 64}
+    with pytest.raises(ManifestError, match="no digest for flightdeck/pipelines, flightdeck/predictor"):
+        rendered(K8S / "overlays" / "kind", some)
