@@ -139,5 +139,6 @@ lock: $(VENV)/.uv ## Refresh every lock from pyproject.toml (needs the package r
 	@set -e; for group in $(GROUPS); do echo "lock $$group"; $(COMPILE) --group $$group -c requirements/dev.txt -o requirements/$$group.txt; done
 	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 
-clean: ## Remove the state folder; the environment stays.
-	rm -rf .flightdeck
+clean: ## Remove the state folder but for backups; the environment stays.
+	@! test -e "$(FLIGHTDECK_STATE)/cluster.json" || { echo "$(FLIGHTDECK_STATE)/cluster.json knows what \`make up\` made: run \`make down\` first" >&2; exit 1; }
+	@! test -d "$(FLIGHTDECK_STATE)" || find "$(FLIGHTDECK_STATE)" -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf {} +

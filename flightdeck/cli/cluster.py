@@ -72,8 +72,10 @@ def up(
 
 
 @app.command()
-def down(yes: Yes = False, state: State = None) -> None:
+def down(context: Context = None, yes: Yes = False, state: State = None) -> None:
     """Take away what `cluster up` made: the cluster if it made it, else its namespaces and what it installed.
+
+    Where several clusters were made, --context says which. Where nothing is known of what was made, it refuses.
 
     Example: flightdeck cluster down
     """
@@ -81,7 +83,7 @@ def down(yes: Yes = False, state: State = None) -> None:
     from flightdeck.cluster.failures import EXPECTED
 
     try:
-        said = take_down(layout_of(state).root, sure=yes, tell=lambda it: print(f"... {it}"))
+        said = take_down(layout_of(state).root, context=context, sure=yes, tell=lambda it: print(f"... {it}"))
     except EXPECTED as error:
         print(f"flightdeck cluster down: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -2,60 +2,94 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flightdeck.cluster import gateway, kind, record, registry
 from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context, run
 from flightdeck.cluster.names import PLATFORM, SERVING
+from flightdeck.cluster.record import Record
 from flightdeck.cluster.target import Refused, looks_like_production
 
+OURS = "app.kubernetes.io/part-of=flightdeck"
 
-def take_down(state: Path, *, sure: bool, tell: Callable[[str], None]) -> list[str]:
+
+def take_down(state: Path, *, context: str | None, sure: bool, tell: Callable[[str], None]) -> list[str]:
     """Returns what was taken away, in sentences.
 
+    Args:
+        context: which of the clusters that `up` worked on; None when only one can be meant.
+        sure: also where the context looks like production, and where nothing is known of what `up` made.
     Raises:
-        Refused: the context looks like production.
-        CommandFailed: a program fails.
+        Refused: it cannot be told which cluster is meant or what was made there; nothing was touched.
+        CommandFailed: a program fails; what is left is still known, and a repeat goes on.
     """
-    known = record.last(state)
-    context = known.context if known else current_context()
-    if not context:
+    known = record.known(state)
+    chosen = choose(known, context, current_context(), sure=sure)
+    if chosen is None:
         return []
-    if looks_like_production(context) and not sure:
-        raise Refused(f"{context!r} looks like production; add --yes; nothing was touched")
-    known, said = known or record.Record(context), []
-    kubectl = Kubectl(context)
-    if known.made_cluster:
-        tell(f"delete the cluster {context}")
-        if context == "minikube":
+    said, kubectl = [], Kubectl(chosen.context)
+    if chosen.made_cluster:
+        tell(f"delete the cluster {chosen.context}")
+        if chosen.context == "minikube":
             run(("minikube", "delete"), timeout_s=300)
         else:
-            kind.delete_kind(context.removeprefix("kind-"))
-        said.append(f"deleted the cluster {context}")
-    elif kubectl.answers():
-        said += _from_foreign(kubectl, known, tell)
-    if known.made_registry:
+            kind.delete_kind(chosen.context.removeprefix("kind-"))
+        said.append(f"deleted the cluster {chosen.context}")
+    elif chosen.made_namespaces or chosen.made_gateway:
+        if not kubectl.answers():
+            raise CommandFailed(f"{chosen.context} does not answer, so nothing was taken away; run this again")
+        said += _from_foreign(kubectl, chosen, tell)
+    others = [item for item in known.values() if item.context != chosen.context]
+    if chosen.made_registry and others:  # they may use it, too; whichever goes last takes it along
+        others[-1].made_registry = True
+        record.write(state, others[-1])
+    elif chosen.made_registry:
         registry.remove(tell)
         said.append("removed the local registry")
-    record.forget(state)
+    record.forget(state, chosen.context)
     return said
 
 
-def _from_foreign(kubectl: Kubectl, known: record.Record, tell: Callable[[str], None]) -> list[str]:
+def choose(known: Mapping[str, Record], context: str | None, current: str | None, *, sure: bool) -> Record | None:
+    """The record to act on; None when nothing was made and nothing is named.
+
+    Raises:
+        Refused: several clusters could be meant, nothing is known of the named one, or it looks like production.
+    """
+    if context is None:
+        if not known:
+            return None
+        if len(known) > 1 and current not in known:
+            raise Refused(f"`make up` worked on {', '.join(known)}; name one with --context; nothing was touched")
+        context = next(iter(known)) if len(known) == 1 else str(current)
+    if context not in known and not sure:
+        raise Refused(
+            f"nothing is known here of what `make up` made on {context!r}; add --yes to delete the namespaces "
+            f"{SERVING} and {PLATFORM} there, with all their data; nothing was touched"
+        )
+    if looks_like_production(context) and not sure:
+        raise Refused(f"{context!r} looks like production; add --yes; nothing was touched")
+    return known.get(context) or Record(context, made_namespaces=True)
+
+
+def _from_foreign(kubectl: Kubectl, known: Record, tell: Callable[[str], None]) -> list[str]:
     """From a cluster that was there before: our namespaces, kinds and classes."""
     said = []
-    for namespace in (SERVING, PLATFORM):
+    for namespace in (SERVING, PLATFORM) if known.made_namespaces else ():
         if kubectl.find("namespace", namespace):
             tell(f"delete the namespace {namespace}")
             kubectl("delete", "namespace", namespace, "--timeout=240s", timeout_s=260)
             said.append(f"deleted the namespace {namespace}")
-    selector = "app.kubernetes.io/part-of=flightdeck"
-    for of in ("customresourcedefinition", "gatewayclass", "priorityclass", "clusterrole", "clusterrolebinding"):
-        with contextlib.suppress(CommandFailed):  # a kind that the cluster does not know
-            told = kubectl("delete", of, "-l", selector, "--ignore-not-found", timeout_s=180)
-            said += [line for line in told.splitlines() if "deleted" in line]
+    kinds = ("customresourcedefinition", "gatewayclass", "priorityclass", "clusterrole", "clusterrolebinding")
+    for of in kinds if known.made_namespaces else ():
+        try:
+            told = kubectl("delete", of, "-l", OURS, "--ignore-not-found", timeout_s=180)
+        except CommandFailed as error:
+            if "the server doesn't have a resource type" in str(error):
+                continue
+            raise
+        said += [line for line in told.splitlines() if "deleted" in line]
     if known.made_gateway:
         tell("uninstall Envoy Gateway")
         gateway.remove_gateway(kubectl)

@@ -17,15 +17,15 @@ def clusters() -> list[str]:
     return run(("kind", "get", "clusters"), timeout_s=30).split()
 
 
-def ensure_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.yaml") -> bool:
-    """A kind cluster, unless it is there already and answers; returns whether it was made now.
+def ensure_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.yaml") -> None:
+    """A kind cluster, unless it is there already and answers.
 
     Raises:
         CommandFailed: kind or Docker fail, or a cluster of this name is there and does not answer.
     """
     if name in clusters():
         if Kubectl(f"kind-{name}").answers():
-            return False
+            return
         raise CommandFailed(
             f"the kind cluster {name} is there and does not answer: after a restart of Docker start its containers, or "
             f"`kind delete cluster --name {name}` and run this again"
@@ -37,7 +37,6 @@ def ensure_kind(name: str, tell: Callable[[str], None], *, config: str = "kind.y
         ("kind", "create", "cluster", "--name", name, "--config", str(K8S / config), "--wait", "180s", *chosen),
         timeout_s=600,
     )
-    return True
 
 
 def delete_kind(name: str) -> None:
@@ -45,16 +44,22 @@ def delete_kind(name: str) -> None:
     run(("kind", "delete", "cluster", "--name", name), timeout_s=180)
 
 
-def ensure_minikube(tell: Callable[[str], None]) -> bool:
-    """minikube with its registry add-on, on containerd, since models are mounted as image volumes.
+def minikube_is_there() -> bool:
+    """Whether minikube has a cluster, running or stopped.
 
-    Returns:
-        Whether its cluster was made now; a stopped one is only started again.
     Raises:
         CommandFailed: minikube fails.
     """
     profiles = json.loads(run(("minikube", "profile", "list", "--output", "json"), timeout_s=60))
-    made = not any(it["Name"] == "minikube" for of in ("valid", "invalid") for it in profiles.get(of) or ())
+    return any(it["Name"] == "minikube" for of in ("valid", "invalid") for it in profiles.get(of) or ())
+
+
+def start_minikube(tell: Callable[[str], None]) -> None:
+    """minikube with its registry add-on, on containerd, since models are mounted as image volumes.
+
+    Raises:
+        CommandFailed: minikube fails.
+    """
     tell("start minikube")
     run(
         (
@@ -64,4 +69,3 @@ def ensure_minikube(tell: Callable[[str], None]) -> bool:
         timeout_s=900,
     )  # fmt: skip
     run(("minikube", "addons", "enable", "registry"), timeout_s=300)
-    return made

@@ -78,20 +78,24 @@ class Up:
 
     def cluster(self, stage: Stage) -> None:
         """The current context, or a cluster of our own."""
-        self.kubectl, made = Kubectl(self.target.context), False
-        if self.target.how is How.KIND:
-            made = kind.ensure_kind(self.target.kind_name or KIND_NAME, self._tell(stage))
-        elif self.target.how is How.MINIKUBE:
-            made = kind.ensure_minikube(self._tell(stage))
-        self.record.made_cluster = self.record.made_cluster or made
-        record.write(self.state, self.record)
-        stage.figure(f"made {self.target.context}" if made else f"{self.target.context} answers")
+        self.kubectl, name = Kubectl(self.target.context), self.target.kind_name or KIND_NAME
+        minikube = self.target.how is How.MINIKUBE
+        if self.target.how is How.EXISTING:
+            stage.figure(f"{self.target.context} answers")
+            return
+        if not (kind.minikube_is_there() if minikube else name in kind.clusters()):
+            self._made("made_cluster")  # before it is: half a cluster has to go, too
+            stage.figure(f"made {self.target.context}")
+        if minikube:
+            kind.start_minikube(self._tell(stage))
+        else:
+            kind.ensure_kind(name, self._tell(stage))
 
     def registry(self, stage: Stage) -> None:
         """A registry that host, nodes and pods reach, with our images in it."""
         chosen = registry.ensure(self.target, tell=self._tell(stage))
-        self.record.made_registry = self.record.made_registry or chosen.made
-        record.write(self.state, self.record)
+        if chosen.made:
+            self._made("made_registry")
         for name in IMAGES:
             reference = images.push(
                 name, chosen.pull, state=self.state, tag=self.tags[name], tell=self._tell(stage, name)
@@ -101,12 +105,14 @@ class Up:
     def gateway(self, stage: Stage) -> None:
         """Gateway API and Envoy Gateway."""
         made = gateway.ensure_gateway(self.kubectl, self._tell(stage))
-        self.record.made_gateway = self.record.made_gateway or made
-        record.write(self.state, self.record)
+        if made:
+            self._made("made_gateway")
         stage.figure("installed Envoy Gateway" if made else "Envoy Gateway is there")
 
     def deploy(self, stage: Stage) -> None:
         """The overlay, refused as a whole when the API server would not take it."""
+        if not self.kubectl.find("namespace", PLATFORM):
+            self._made("made_namespaces")
         changed = overlays.bring(self.kubectl, self.overlay, self.state, tell=self._tell(stage))
         stage.figure(f"overlay {self.overlay}: {len(changed) or 'nothing'} changed")
 
@@ -178,6 +184,11 @@ class Up:
             "Prometheus": f"{page}prometheus 9090, then http://localhost:9090",
             "Rollouts": f"kubectl -n {SERVING} get modelrollouts",
         }
+
+    def _made(self, what: str) -> None:
+        """Write down at once that it is ours to take away."""
+        setattr(self.record, what, True)
+        record.write(self.state, self.record)
 
     def _tell(self, stage: Stage, about: str = "") -> Callable[[str], None]:
         def tell(words: str) -> None:

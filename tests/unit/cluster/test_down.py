@@ -1,0 +1,74 @@
+"""Which cluster is taken down, and what of it: only what was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flightdeck.cluster import down, record
+from flightdeck.cluster.commands import CommandFailed
+from flightdeck.cluster.down import choose, take_down
+from flightdeck.cluster.record import Record
+from flightdeck.cluster.target import Refused
+
+KIND, TWO = Record("kind-flightdeck", made_cluster=True, made_registry=True), Record("kind-two", made_namespaces=True)
+
+
+def test_contexts_are_kept_beside_each_other_and_forgotten_one_by_one(tmp_path: Path):
+    record.write(tmp_path, KIND)
+    record.write(tmp_path, TWO)
+    assert record.read(tmp_path, "kind-flightdeck") == KIND
+    record.forget(tmp_path, "kind-two")
+    assert record.known(tmp_path) == {"kind-flightdeck": KIND}
+    record.forget(tmp_path, "kind-flightdeck")
+    assert not record.path_of(tmp_path).exists()
+
+
+def test_a_record_that_cannot_be_read_is_an_error_and_not_forgotten(tmp_path: Path):
+    record.path_of(tmp_path).write_text("{")
+    with pytest.raises(ValueError, match="not a record"):
+        record.write(tmp_path, KIND)
+
+
+def test_the_one_that_is_known_is_meant_whatever_the_current_context_is():
+    assert choose({"kind-flightdeck": KIND}, None, "staging", sure=False) == KIND
+    assert choose({}, None, "staging", sure=False) is None
+
+
+def test_of_several_the_current_one_is_meant_else_it_asks():
+    both = {KIND.context: KIND, TWO.context: TWO}
+    assert choose(both, None, "kind-two", sure=False) == TWO
+    with pytest.raises(Refused, match="kind-flightdeck, kind-two; name one"):
+        choose(both, None, "staging", sure=False)
+
+
+def test_a_cluster_of_which_nothing_is_known_is_left_alone_without_yes():
+    with pytest.raises(Refused, match="nothing is known here of what"):
+        choose({}, "staging", "staging", sure=False)
+    assert choose({}, "staging", "staging", sure=True) == Record("staging", made_namespaces=True)
+    with pytest.raises(Refused, match="looks like production"):
+        choose({"prod": Record("prod", made_gateway=True)}, "prod", None, sure=False)
+
+
+def test_a_cluster_that_does_not_answer_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record.write(tmp_path, TWO)
+    monkeypatch.setattr(down, "current_context", lambda: "kind-two")
+    monkeypatch.setattr(down.Kubectl, "answers", lambda self: False)
+    with pytest.raises(CommandFailed, match="does not answer"):
+        take_down(tmp_path, context=None, sure=False, tell=lambda _: None)
+    assert record.known(tmp_path) == {"kind-two": TWO}
+
+
+def test_the_registry_stays_while_another_cluster_may_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = Record("kind-other", made_cluster=True)
+    for item in (other, KIND):
+        record.write(tmp_path, item)
+    gone: list[str] = []
+    monkeypatch.setattr(down, "current_context", lambda: None)
+    monkeypatch.setattr(down.kind, "delete_kind", gone.append)
+    monkeypatch.setattr(down.registry, "remove", lambda tell: gone.append("registry"))
+    take_down(tmp_path, context="kind-flightdeck", sure=False, tell=lambda _: None)
+    assert gone == ["flightdeck"]
+    take_down(tmp_path, context="kind-other", sure=False, tell=lambda _: None)
+    assert gone == ["flightdeck", "other", "registry"]
