@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ STREAM_S = 3600.0  # of one database or bucket
 POD, START_S = "backup", 120
 FIELD_MANAGER = "flightdeck-backup"
 BESIDE = "_restoring"  # a database that is being filled, until it takes the other's place
+REPLACED = "_replaced"  # the other, until it is dropped
 # What is dumped is summed where it cannot be cut yet. The pipe is bash's own: it may be opened again.
 DUMP = """set -o pipefail
 exec 3> >(sha256sum >&2); sum=$!
@@ -33,6 +34,8 @@ RELATIONS = (
     "WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND "
 )
 TABLES = f"{RELATIONS} c.relkind IN ('r', 'p')"
+NAMES = "SELECT datname FROM pg_database"
+CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Postgres:
         Raises:
             Refused: a role is not there: passwords belong to roles, so they are made by the component, not by us.
         """
-        roles, there = self._names("SELECT rolname FROM pg_roles"), self._names("SELECT datname FROM pg_database")
+        roles, there = self._names("SELECT rolname FROM pg_roles"), self._names(NAMES)
         if missing := [name for name in DATABASES if name not in roles]:
             raise Refused(
                 f"Postgres in {self.namespace} has no role {', '.join(missing)}; the component's first start makes "
@@ -84,7 +87,7 @@ class Postgres:
         """
         beside = f"{database}{BESIDE}"
         self._do(
-            f'DROP DATABASE IF EXISTS "{beside}" WITH (FORCE)',
+            _drop(beside),
             f'CREATE DATABASE "{beside}" OWNER "{database}"',
             f'REVOKE CONNECT, TEMPORARY ON DATABASE "{beside}" FROM PUBLIC',  # as make-databases.sh
         )
@@ -94,21 +97,31 @@ class Postgres:
         if strange != "0":
             raise CommandFailed(f"{strange} relations of {beside} are not owned by {database}; {database} is as it was")
 
-    def put_in_place(self, database: str) -> None:
-        """Let the one that was filled take the other's place; whoever is connected to the other is cut off.
+    def put_in_place(self, databases: Sequence[str]) -> None:
+        """Let those that were filled take the others' places, all or none; whoever is connected is cut off.
+
+        The others are renamed away and dropped only when the new ones have their names: whatever fails, each database
+        is there, as it was or as it was filled.
 
         Raises:
-            CommandFailed: Postgres refuses.
+            CommandFailed: Postgres refuses; when it is to drop the others, the new ones are in place.
         """
-        self._do(
-            f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)',
-            f'ALTER DATABASE "{database}{BESIDE}" RENAME TO "{database}"',
-        )
+        there = self._names(NAMES)
+        old = [name for name in databases if name in there]
+        if old:
+            self._do(*(_drop(f"{name}{REPLACED}") for name in old))  # of a restore that was killed before it did
+        users = ", ".join(f"'{name}'" for name in databases)
+        swap = [f"{CUT_OFF} IN ({users})"]  # a database in use gets no other name
+        swap += [f'ALTER DATABASE "{name}" RENAME TO "{name}{REPLACED}"' for name in old]
+        swap += [f'ALTER DATABASE "{name}{BESIDE}" RENAME TO "{name}"' for name in databases]
+        self._do("; ".join(swap))  # as one -c it is one transaction: Postgres undoes the first when a later one fails
+        self._do(*(_drop(f"{name}{REPLACED}") for name in databases))
 
     def forget_beside(self) -> None:
-        """Drop what was filled and did not get its place."""
+        """Drop what was filled and did not get its place, but where nothing has that place: it may be the only copy."""
         with contextlib.suppress(CommandFailed):
-            self._do(*(f'DROP DATABASE IF EXISTS "{name}{BESIDE}" WITH (FORCE)' for name in DATABASES))
+            for name in sorted(self._names(NAMES).intersection(DATABASES)):
+                self._do(_drop(f"{name}{BESIDE}"))
 
     def _names(self, query: str) -> set[str]:
         return set(self._ask("postgres", query).splitlines())
@@ -127,6 +140,10 @@ class Postgres:
         return ("-n", self.namespace, "exec", *way, "statefulset/postgres", "-c", "postgres", "--", *argv)
 
 
+def _drop(database: str) -> str:
+    return f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'
+
+
 @dataclasses.dataclass(frozen=True)
 class Objects:
     """The buckets, through the pod that `objects_pod` holds."""
@@ -142,15 +159,23 @@ class Objects:
         """
         self.kubectl.save(*self._exec("save", bucket), to=to, timeout_s=STREAM_S)
 
-    def load(self, bucket: str, source: Path) -> dict[str, int]:
-        """Make the bucket what a tar says; returns how many were `put` and `deleted`.
+    def load(self, bucket: str, source: Path) -> int:
+        """Put what a tar holds; returns how many objects. Others stay: `prune` deletes them.
 
         Raises:
             CommandFailed: the store or the connection failed, or not all of the tar came through; restore again.
         """
         said = self.kubectl.feed(*self._exec("load", bucket, stdin=True), source=source, timeout_s=STREAM_S)
-        found: dict[str, int] = json.loads(said)
-        return found
+        return int(json.loads(said)["put"])
+
+    def prune(self, bucket: str, keep: Collection[str]) -> int:
+        """Delete every object that is not in `keep`; returns how many. It may be repeated.
+
+        Raises:
+            CommandFailed: the store or the connection failed; some may be deleted.
+        """
+        argv = self._exec("prune", bucket, stdin=True)
+        return int(json.loads(self.kubectl(*argv, stdin=json.dumps(sorted(keep)), timeout_s=STREAM_S))["deleted"])
 
     def count(self, buckets: Sequence[str]) -> dict[str, int]:
         """Objects of each bucket.

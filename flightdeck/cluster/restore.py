@@ -15,7 +15,7 @@ from flightdeck.cluster.names import PLATFORM
 from flightdeck.cluster.target import Refused
 
 WRITERS = ("mlflow", "dagster-daemon", "dagster-webserver", "dagster-code")  # Deployments
-CRON = "upkeep"
+CRON = ("upkeep", "mlflow-gc")  # CronJobs
 GONE_S, READY_S = 120.0, 300
 
 Tell = Callable[[str], None]
@@ -45,8 +45,9 @@ def restore(
 ) -> Backup:
     """Make the databases and buckets of a namespace what a backup says.
 
-    Databases are filled beside the old ones, buckets next, and the databases take their places last: until then a
-    failure leaves the old databases, and objects of both.
+    Databases are filled beside the old ones, buckets next, and then the databases take their places together: until
+    then a failure leaves the old databases, and the objects of both (the backup's, where both have a key). What only
+    the old databases named is deleted last.
 
     Args:
         replace: also where something is, which is lost.
@@ -79,12 +80,14 @@ def _bring(
             tell(f"database {name}")
             postgres.fill_beside(name, folder / backup.databases[name].name)
         for name in BUCKETS:
-            done = objects.load(name, folder / backup.buckets[name].name)
-            tell(f"bucket {name}: {done['put']:,} objects, {done['deleted']:,} others deleted; read it anew")
-            if differ := differences(sums[name], objects.sums(name)):
+            put = objects.load(name, folder / backup.buckets[name].name)
+            tell(f"bucket {name}: {put:,} objects; read it anew")
+            found = {key: it for key, it in objects.sums(name).items() if key in sums[name]}  # others are pruned below
+            if differ := differences(sums[name], found):
                 raise CommandFailed(f"the bucket {name} is not what was restored: {differ}; does something else write?")
-        for name in DATABASES:
-            postgres.put_in_place(name)
+        postgres.put_in_place(DATABASES)
+        for name in BUCKETS:  # not earlier: the old databases name them
+            tell(f"bucket {name}: {objects.prune(name, sums[name]):,} other objects deleted")
     except CommandFailed as error:
         raise CommandFailed(
             f"{error}\nthe restore is not whole; restore again, with --replace", error.stderr
@@ -107,14 +110,16 @@ def _without_writers(kubectl: Kubectl, namespace: str, tell: Tell) -> Iterator[N
         for name in WRITERS
         if (found := kubectl.find("deployment", name, namespace))
     }
-    cron = kubectl.find("cronjob", CRON, namespace)
+    crons = {
+        name: bool(found["spec"].get("suspend")) for name in CRON if (found := kubectl.find("cronjob", name, namespace))
+    }
     if deployments:
         told = " ".join(f"{name}={replicas}" for name, replicas in deployments.items())
         tell(f"stop what writes; replicas were {told}")
     with contextlib.ExitStack() as back:  # each is tried, whatever becomes of the others
-        if cron:
-            back.callback(_suspend, kubectl, namespace, bool(cron["spec"].get("suspend")))
-            _suspend(kubectl, namespace, True)
+        for name, suspended in crons.items():
+            back.callback(_suspend, kubectl, namespace, name, suspended)
+            _suspend(kubectl, namespace, name, True)
         for name, replicas in deployments.items():
             back.callback(_scale, kubectl, namespace, name, replicas)
             _scale(kubectl, namespace, name, 0)
@@ -138,8 +143,8 @@ def _scale(kubectl: Kubectl, namespace: str, name: str, replicas: int) -> None:
     kubectl("-n", namespace, "scale", f"deployment/{name}", f"--replicas={replicas}")
 
 
-def _suspend(kubectl: Kubectl, namespace: str, yes: bool) -> None:
-    kubectl("-n", namespace, "patch", "cronjob", CRON, "-p", f'{{"spec": {{"suspend": {str(yes).lower()}}}}}')
+def _suspend(kubectl: Kubectl, namespace: str, name: str, yes: bool) -> None:
+    kubectl("-n", namespace, "patch", "cronjob", name, "-p", f'{{"spec": {{"suspend": {str(yes).lower()}}}}}')
 
 
 def _wait_gone(kubectl: Kubectl, namespace: str, names: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Buckets as tar streams, in the cluster: the other end of `flightdeck cluster backup` and `restore`.
 
 save BUCKET       every object to stdout as one tar; its last member, MANIFEST.json, says size and sha256 of each
-load BUCKET       such a tar from stdin into the bucket; once it was whole, what it does not name is deleted
+load BUCKET       such a tar from stdin into the bucket, beside what is there
+prune BUCKET      delete what a JSON list from stdin does not name; may be repeated
 count BUCKET...   {bucket: objects} as JSON
 sums BUCKET       {key: [bytes, sha256]} of what the bucket holds now, read anew, as JSON
 """
@@ -75,10 +76,10 @@ def save(store, bucket, out):
 
 
 def load(store, bucket, source):
-    """Make the bucket what the tar says; returns how many objects were put and deleted.
+    """Put what the tar holds; returns how many objects. Others stay, since databases may still name them.
 
     Raises:
-        ValueError: the stream is not whole; nothing was deleted.
+        ValueError: the stream is not whole.
     """
     put, manifest = {}, None
     with tarfile.open(fileobj=source, mode="r|") as archive:
@@ -90,11 +91,16 @@ def load(store, bucket, source):
             store.upload_fileobj(body, bucket, key)
             put[key] = body.sum
     if manifest is None or manifest["sums"] != put:
-        raise ValueError(f"{bucket}: the stream was cut after {len(put)} objects; nothing was deleted; restore again")
-    surplus = [key for key in keys(store, bucket) if key not in put]
+        raise ValueError(f"{bucket}: the stream was cut after {len(put)} objects; restore again")
+    return {"put": len(put)}
+
+
+def prune(store, bucket, keep):
+    """Delete every object that is not in `keep`; returns how many. After a failure it goes on with what is left."""
+    surplus = [key for key in keys(store, bucket) if key not in keep]
     for key in surplus:
         store.delete_object(Bucket=bucket, Key=key)
-    return {"put": len(put), "deleted": len(surplus)}
+    return {"deleted": len(surplus)}
 
 
 def sums(store, bucket):
@@ -120,6 +126,8 @@ def main(what, *buckets):
             save(store, buckets[0], sys.stdout.buffer)
         elif what == "load":
             print(json.dumps(load(store, buckets[0], sys.stdin.buffer)))
+        elif what == "prune":
+            print(json.dumps(prune(store, buckets[0], set(json.load(sys.stdin)))))  # a list that was cut is no JSON
         elif what == "sums":
             print(json.dumps(sums(store, buckets[0])))
         else:

@@ -246,11 +246,18 @@ def test_replace_stops_what_writes_loses_what_is_there_and_starts_it_again(
     pods, told = pods_of(kubectl, elsewhere), list[str]()
     planted = "CREATE TABLE planted (a int); DELETE FROM model_version_tags"
     in_postgres(kubectl, elsewhere, "psql", "-U", "postgres", "-d", "mlflow", "-c", planted)
+    with objects_pod(kubectl, elsewhere):
+        put = "import boto3; boto3.client('s3').put_object(Bucket='quarantine', Key='planted', Body=b'1')"
+        kubectl("-n", elsewhere, "exec", "pod/backup", "--", "python", "-c", put)
     restore(kubectl, taken.folder, namespace=elsewhere, replace=True, tell=told.append)
     assert "stop what writes; replicas were mlflow=1" in told
+    assert "bucket quarantine: 1 other objects deleted" in told
     assert state_of(kubectl, elsewhere) == restored
     assert not pods & pods_of(kubectl, elsewhere), "the pod of a writer lived through the restore"
-    assert not kubectl.get("cronjob", "upkeep", "-n", elsewhere)["spec"]["suspend"]
+    for name in ("upkeep", "mlflow-gc"):
+        assert not kubectl.get("cronjob", name, "-n", elsewhere)["spec"]["suspend"], name
+    left = "SELECT datname FROM pg_database WHERE datname ~ '_(restoring|replaced)$'"
+    assert not in_postgres(kubectl, elsewhere, "psql", "-U", "postgres", "-XAt", "-c", left).strip()
     with forward(kubectl, elsewhere, "mlflow", 5000) as url:
         assert any(it.image for it in champion.versions(url, model)), "MLflow tells no version that could serve"
         for key, (_, sha256) in taken.objects["mlflow"].items():

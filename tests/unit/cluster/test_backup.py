@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,10 @@ def workload(container: str, image: str) -> Job:
 
 
 class Cluster:
-    """Stands for kubectl before a namespace with both stores: databases as tables' counts, buckets in memory."""
+    """Stands for kubectl before a namespace with both stores: databases as tables' counts, buckets in memory.
+
+    A filled database has 99 tables. As in psql each `-c` is a transaction, whose renames are undone when one fails.
+    """
 
     context = "test"
 
@@ -39,15 +44,16 @@ class Cluster:
         self.tables, self.jobs, self.calls = dict.fromkeys(DATABASES, tables), jobs, list[str]()
         self.stores = {name: Store(content or {}) for name in BUCKETS}
         self.deployments, self.locked, self.cut = {"mlflow": 2, "dagster-daemon": 1}, False, 0
-        self.beside = set[str]()
-        self.breaks = ""  # what is in the words of the call that fails
+        self.suspended = {"upkeep": False, "mlflow-gc": False}
+        self.awake = set[str]()  # CronJobs that were not suspended while a store was fed
+        self.breaks = ""  # what is in the words of the call, or of the SQL statement, that fails
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> Any:
         if kind == "statefulset":
             return {}
         if kind == "deployment" and name in self.deployments:
             return {"spec": {"replicas": self.deployments[name]}}
-        return {"spec": {"suspend": False}} if kind == "cronjob" else None
+        return {"spec": {"suspend": self.suspended[name]}} if kind == "cronjob" else None
 
     def get(self, *args: str) -> Any:
         if args[0] == "deployments,jobs":
@@ -57,31 +63,52 @@ class Cluster:
     def __call__(self, *args: str, stdin: str | None = None, timeout_s: float = 0) -> str:
         words = " ".join(args)
         self.calls.append(words)
-        if self.breaks and self.breaks in words:
+        if self.breaks and self.breaks in words and "psql" not in args:
             raise CommandFailed("planted")
         if args[0] == "create" and self.locked:
             raise CommandFailed("kubectl ended with 1", 'pods "backup" already exists (AlreadyExists)')
         if "scale" in args:
             name = next(it for it in args if it.startswith("deployment/")).removeprefix("deployment/")
             self.deployments[name] = int(args[-1].rpartition("=")[2])
+        if "patch" in args:
+            self.suspended[args[args.index("cronjob") + 1]] = json.loads(args[-1])["spec"]["suspend"]
         if "psql" in args:
             return self._sql(args)
         if "count" in args:
             return json.dumps({name: len(store.content) for name, store in self.stores.items()})
+        if "prune" in args:
+            return json.dumps(objects.prune(self.stores[args[-1]], args[-1], set(json.loads(stdin or ""))))
         return json.dumps(objects.sums(self.stores[args[-1]], args[-1])) if "sums" in args else ""
 
     def _sql(self, args: tuple[str, ...]) -> str:
         database, statement = args[args.index("-d") + 1], args[-1]
-        for one in (it for it in args if it.startswith("CREATE DATABASE")):
-            self.beside.add(one.split('"')[1])
-        for one in (it for it in args if "RENAME TO" in it):
-            self.beside.remove(one.split('"')[1])
-            self.tables[one.split('"')[3]] = 99
+        for transaction in (after for way, after in itertools.pairwise(args) if way == "-c"):
+            before = dict(self.tables)
+            for one in transaction.split("; "):
+                try:
+                    self._change(one)
+                except CommandFailed:
+                    self.tables = before
+                    raise
         if "server_version" in statement:
             return "17.11 (Debian)"
-        if "pg_roles" in statement or "pg_database" in statement:
+        if "pg_roles" in statement:
             return "\n".join(DATABASES)
+        if "pg_database" in statement:
+            return "\n".join(self.tables)
         return str(self.tables[database]) if "relkind" in statement else "0"
+
+    def _change(self, statement: str) -> None:
+        if self.breaks and self.breaks in statement:
+            raise CommandFailed("planted")
+        names = statement.split('"')[1::2]
+        if statement.startswith("CREATE DATABASE"):
+            self.tables[names[0]] = 99
+        elif statement.startswith("DROP DATABASE"):
+            self.tables.pop(names[0], None)
+        elif "RENAME TO" in statement:
+            assert names[1] not in self.tables, f"{names[1]} is there already"
+            self.tables[names[1]] = self.tables.pop(names[0])
 
     def save(self, *args: str, to: Path, timeout_s: float) -> str:
         whole = saved(LAKE) if "save" in args else b"PGDMP" + args[-1].encode()
@@ -91,6 +118,7 @@ class Cluster:
 
     def feed(self, *args: str, source: Path, timeout_s: float) -> str:
         self.calls.append(f"feed {args[-1] if 'load' in args else args[args.index('-d') + 1]}")
+        self.awake |= {name for name, suspended in self.suspended.items() if not suspended}
         if self.breaks and self.breaks in self.calls[-1]:
             raise CommandFailed("planted")
         if "load" in args:
@@ -151,7 +179,7 @@ def test_a_restore_into_empty_stores_brings_everything(taken: Path):
     cluster = Cluster()
     restore.restore(cluster, taken)  # type: ignore[arg-type]
     assert all(store.content == LAKE for store in cluster.stores.values())
-    assert set(cluster.tables.values()) == {99} and not cluster.beside
+    assert cluster.tables == dict.fromkeys(DATABASES, 99)
     assert cluster.deployments == {"mlflow": 2, "dagster-daemon": 1}
 
 
@@ -160,6 +188,62 @@ def test_databases_take_their_places_after_the_objects_are_there(taken: Path):
     restore.restore(cluster, taken)  # type: ignore[arg-type]
     loads = [n for n, it in enumerate(cluster.calls) if it.startswith("feed") or " sums " in it]
     assert min(n for n, it in enumerate(cluster.calls) if "RENAME TO" in it) > max(loads)
+
+
+@pytest.mark.parametrize("breaks", ["feed quarantine", "sums mlflow", 'RENAME TO "optuna"'])
+def test_until_the_databases_are_in_place_every_object_that_the_old_ones_name_is_there(taken: Path, breaks: str):
+    cluster = Cluster(3, {"of another time": b"1"})
+    cluster.breaks = breaks
+    with pytest.raises(CommandFailed, match="planted"):
+        restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert all(store.content["of another time"] == b"1" for store in cluster.stores.values())
+    assert cluster.tables == dict.fromkeys(DATABASES, 3)
+
+
+def test_a_restore_that_failed_while_it_pruned_is_whole_when_repeated(taken: Path):
+    cluster = Cluster(3, {"of another time": b"1"})
+    cluster.breaks = "prune quarantine"
+    with pytest.raises(CommandFailed, match=r"planted[\s\S]*restore again, with --replace"):
+        restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert cluster.tables == dict.fromkeys(DATABASES, 99)
+    cluster.breaks = ""
+    restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert all(store.content == LAKE for store in cluster.stores.values())
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_database_that_cannot_take_its_place_leaves_all_the_old_ones(taken: Path, name: str):
+    cluster = Cluster(3)
+    cluster.breaks = f'RENAME TO "{name}"'
+    with pytest.raises(CommandFailed, match="planted"):
+        restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert cluster.tables == dict.fromkeys(DATABASES, 3)
+
+
+def test_a_filled_database_stays_where_nothing_has_its_place(taken: Path):
+    cluster = Cluster(3)
+    del cluster.tables["mlflow"]
+    cluster.breaks = 'RENAME TO "mlflow"'
+    with pytest.raises(CommandFailed, match="planted"):
+        restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert cluster.tables == {"dagster": 3, "feast": 3, "optuna": 3, "mlflow_restoring": 99}
+
+
+def test_what_a_killed_restore_left_is_in_no_ones_way(taken: Path):
+    cluster = Cluster(3)
+    cluster.tables |= {"mlflow_replaced": 1, "feast_restoring": 1}
+    restore.restore(cluster, taken, replace=True)  # type: ignore[arg-type]
+    assert cluster.tables == dict.fromkeys(DATABASES, 99)
+
+
+@pytest.mark.parametrize("breaks", ["", "feed lake"])
+def test_what_comes_by_the_clock_sleeps_meanwhile_and_is_then_as_it_was(taken: Path, breaks: str):
+    cluster = Cluster()
+    cluster.suspended["upkeep"], cluster.breaks = True, breaks  # by a person: it stays so
+    with contextlib.suppress(CommandFailed):
+        restore.restore(cluster, taken)  # type: ignore[arg-type]
+    assert "feed lake" in cluster.calls and not cluster.awake
+    assert cluster.suspended == {"upkeep": True, "mlflow-gc": False}
 
 
 @pytest.mark.parametrize(("tables", "content"), [(3, {}), (0, {"a": b"1"})])

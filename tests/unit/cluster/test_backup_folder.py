@@ -156,10 +156,13 @@ def test_differences_are_told_by_example():
     assert differences(wanted, dict(wanted)) == ""
 
 
-def test_loading_makes_the_bucket_what_the_tar_says():
+def test_loading_and_pruning_make_the_bucket_what_the_tar_says():
     store = Store({"of another time": b"1", "empty": b"2"})
-    assert objects.load(store, "lake", io.BytesIO(saved(LAKE))) == {"put": len(LAKE), "deleted": 1}
+    assert objects.load(store, "lake", io.BytesIO(saved(LAKE))) == {"put": len(LAKE)}
+    assert store.content == LAKE | {"of another time": b"1"}, "a database may still name it"
+    assert objects.prune(store, "lake", set(LAKE)) == {"deleted": 1}
     assert store.content == LAKE
+    assert objects.prune(store, "lake", set(LAKE)) == {"deleted": 0}
     assert objects.sums(store, "lake")["empty"] == [0, hashlib.sha256(b"").hexdigest()]
 
 
