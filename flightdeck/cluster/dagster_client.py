@@ -19,9 +19,11 @@ from flightdeck.cluster.dagster_queries import DELETE, EVENTS, JOBS, LAUNCH, LOC
 TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
 DAYS, UNTIL = "days", "until"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+WAITING = {"QUEUED", "NOT_STARTED", "STARTING"}
 POLL_S = 1.0
 LOADS_S = 90.0  # a code location imports that long on a busy small node
 FOLLOWS_S = 120.0  # the daemon starts what follows within seconds; beyond that it is not running
+QUEUED_S = 900.0  # the longest run of another job may have to end first; beyond that nobody starts it
 AWAY_S = 120.0  # how long the page may be away while a run is followed: a deploy replaces it
 LAST_LINES = 12
 PAGE_RUNS, MOST_RUNS = 100, 10_000  # deleted per question, counted at most in a dry run
@@ -147,6 +149,11 @@ class DagsterClient:
                 self._note(event, outcome, reasons, logged, tell)
             if status in ENDED:
                 break
+            if status in WAITING and time.monotonic() - begun > QUEUED_S:
+                raise DagsterError(
+                    f"{run['jobName']} (run {run_id}) is {status.lower()} for {QUEUED_S:.0f} s: does the daemon run, "
+                    "and what is at work? `flightdeck pipeline runs` tells"
+                )
             time.sleep(POLL_S)
         outcome.job = run["jobName"]
         outcome.seconds = (run["endTime"] or 0) - (run["startTime"] or 0) or time.monotonic() - begun

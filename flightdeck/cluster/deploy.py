@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -167,11 +168,30 @@ def _alone(kubectl: Kubectl, tell: Tell, wait_s: float) -> Iterator[None]:
             )
         tell(f"wait for the deploy of {other}")
         time.sleep(1)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(kubectl, who, ended), daemon=True)
+    renewing.start()
     try:
         yield
     finally:
+        ended.set()
+        renewing.join(30)
         with contextlib.suppress(CommandFailed):
-            kubectl("delete", "lease", LEASE, "-n", PLATFORM, "--ignore-not-found")
+            found = kubectl.find("lease", LEASE, PLATFORM)
+            if found and found["spec"].get("holderIdentity") == who:
+                kubectl("delete", "lease", LEASE, "-n", PLATFORM, "--ignore-not-found")
+
+
+def _renew(kubectl: Kubectl, who: str, ended: threading.Event) -> None:
+    """Say now and then that its holder lives; never over another's head."""
+    while not ended.wait(LEASE_S / 4):
+        now = dt.datetime.now(dt.UTC).strftime(TIME)
+        patch = [
+            {"op": "test", "path": "/spec/holderIdentity", "value": who},
+            {"op": "replace", "path": "/spec/renewTime", "value": now},
+        ]
+        with contextlib.suppress(CommandFailed):  # three more tries before anybody takes over
+            kubectl("patch", "lease", LEASE, "-n", PLATFORM, "--type=json", "-p", json.dumps(patch))
 
 
 def _take(kubectl: Kubectl, who: str) -> str | None:

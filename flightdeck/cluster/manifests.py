@@ -19,6 +19,8 @@ Document: TypeAlias = dict[str, Any]
 
 FOUNDATIONS = ("Namespace", "CustomResourceDefinition", "PriorityClass")  # the rest cannot even be checked without them
 HASH = "flightdeck.dev/content"  # label of a Job: eight digits of what it does
+ENVIRONMENT = "flightdeck.dev/environment"  # annotation of a pod: eight digits of the ConfigMaps that it reads
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob")
 OURS = "flightdeck/"  # how the manifests name the images that are built here
 
 
@@ -95,6 +97,36 @@ def split(documents: Sequence[Document]) -> tuple[list[Document], list[Document]
     return first, [document for document in documents if document["kind"] not in FOUNDATIONS]
 
 
+def with_environment(documents: Sequence[Document]) -> list[Document]:
+    """The documents; every pod that takes its environment from a ConfigMap carries a digest of its content.
+
+    A pod reads its environment once: without that a changed address would reach some pods now and others weeks later,
+    at their next restart. The predictor's PodTemplate is left alone: a release never changes by itself.
+    """
+    found = copy.deepcopy(list(documents))
+    digests = {
+        (it["metadata"].get("namespace"), it["metadata"]["name"]): _digest(it.get("data"))
+        for it in found if it["kind"] == "ConfigMap"
+    }  # fmt: skip
+    for it in found:
+        if it["kind"] not in WORKLOADS:
+            continue
+        spec = it["spec"]["jobTemplate"]["spec"] if it["kind"] == "CronJob" else it["spec"]
+        pod = spec["template"]
+        containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+        names = {
+            item["configMapRef"]["name"] for c in containers for item in c.get("envFrom", ()) if "configMapRef" in item
+        }
+        seen = {name: digests[place] for name in names if (place := (it["metadata"].get("namespace"), name)) in digests}
+        if seen:
+            pod.setdefault("metadata", {}).setdefault("annotations", {})[ENVIRONMENT] = _digest(seen)
+    return found
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def jobs_by_content(documents: Sequence[Document]) -> list[Document]:
     """The documents, each Job named by what it does.
 
@@ -106,7 +138,7 @@ def jobs_by_content(documents: Sequence[Document]) -> list[Document]:
 
 def _by_content(job: Document) -> Document:
     named = copy.deepcopy(job)
-    digest = hashlib.sha256(json.dumps(named["spec"], sort_keys=True).encode()).hexdigest()[:8]
+    digest = _digest(named["spec"])
     meta = named["metadata"]
     meta["labels"] = {**meta.get("labels", {}), "flightdeck.dev/job": meta["name"], HASH: digest}
     meta["name"] = f"{meta['name']}-{digest}"

@@ -33,7 +33,7 @@ def documents(overlay: str, state: Path, specs: Path = CHECKOUT / "specs") -> li
     Raises:
         ManifestError: no such overlay, or an image was not pushed.
     """
-    found = manifests.render(K8S / "overlays" / overlay, images.pushed(state))
+    found = manifests.with_environment(manifests.render(K8S / "overlays" / overlay, images.pushed(state)))
     rollouts = _rollouts(specs)
     for rollout in rollouts:
         rollout["metadata"]["namespace"] = SERVING

@@ -36,8 +36,8 @@ class Target:
 
     @property
     def overlay(self) -> str:
-        """The overlay that fits when none is named."""
-        return "minikube" if self.context == "minikube" else "kind"
+        """The overlay that fits when none is named; empty for a cluster of another kind."""
+        return "minikube" if self.context == "minikube" else "kind" if self.kind_name else ""
 
 
 def looks_like_production(context: str) -> bool:

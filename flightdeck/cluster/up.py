@@ -17,7 +17,7 @@ from flightdeck.cluster.dagster_client import DagsterClient
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
 from flightdeck.cluster.readiness import wait_ready
-from flightdeck.cluster.target import KIND_NAME, How, Target, choose
+from flightdeck.cluster.target import KIND_NAME, How, Refused, Target, choose
 from flightdeck.contracts.release import Release
 from flightdeck.progress import Board, Stage
 
@@ -63,6 +63,11 @@ class Up:
         answers = current is not None and Kubectl(current).answers()
         self.target = choose(current, answers=answers, wanted=self.wanted, sure=self.sure)
         self.overlay = self.overlay_name or self.target.overlay
+        if not self.overlay:
+            raise Refused(
+                f"{self.target.context} is neither kind nor minikube: which overlay fits? make up OVERLAY=staging, "
+                "or one of yours that names its registry for models (docs/kubernetes.md); nothing was touched"
+            )
         self.record = record.read(self.state, self.target.context)
         for name in STAGES:
             with self.board.stage(name) as stage:

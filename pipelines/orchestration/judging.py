@@ -30,7 +30,8 @@ class Judged:
 def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable[[str], None]) -> Judged:
     """Gate the candidate of an MLflow run against the champion, register it, publish it when the verdict is PROMOTE.
 
-    A run that was registered before (an earlier try ended between the steps) keeps its version.
+    A run that was registered before with this verdict (an earlier try ended between the steps) keeps its version; with
+    another verdict it becomes another one, since a version's signed card never changes.
 
     Raises:
         RegistryUnavailable, RegistryRefused: MLflow does not answer, or the run is another model's.
@@ -41,7 +42,7 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
     for item in report.results:
         tell(f"{item.verdict.value:<8}{item.gate:<16}{item.reason}")
     tell(f"{report.verdict.value}: {report.reason}")
-    ref = registered(uri, model, run_id) or versions.register(candidate, report)
+    ref = registered(uri, model, run_id, report.verdict) or versions.register(candidate, report)
     tell(f"registered {ref.name} v{ref.version} ({ref.sha256})")
     if report.verdict is Verdict.PROMOTE:
         ref = publish(ref, versions.fetch(ref, layout, tracking_uri=uri), tracking_uri=uri)
@@ -52,10 +53,10 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
     return Judged(ref, report.verdict, report.reason, report.results, champion.version if champion else None, uri)
 
 
-def registered(tracking_uri: str, model: str, run_id: str) -> ModelRef | None:
-    """The finished version that was made of a run, None when there is none."""
+def registered(tracking_uri: str, model: str, run_id: str, verdict: Verdict) -> ModelRef | None:
+    """The finished version that was made of a run with this verdict, None when there is none."""
     for item in MlflowRegistry(tracking_uri).versions(model):
         tags = dict(item.tags)
-        if str(item.run_id) == run_id and "verdict" in tags and "sha256" in tags:
+        if str(item.run_id) == run_id and tags.get("verdict") == verdict.value and "sha256" in tags:
             return ModelRef(name=model, version=str(item.version), sha256=tags["sha256"])
     return None

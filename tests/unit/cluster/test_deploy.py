@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from typing import Any
 
 import pytest
@@ -99,3 +100,25 @@ def test_a_deploy_takes_over_from_one_that_is_dead():
 def test_a_lease_that_tells_no_time_is_dead(spec: dict[str, Any]):
     assert not is_alive(spec, dt.datetime.now(dt.UTC))
     assert json.dumps(spec)
+
+
+def test_a_long_deploy_renews_its_lease_and_leaves_one_that_another_took_over(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LEASE_S", 0.02)
+    server = Server()
+    with module._alone(server, lambda _: None, 1.0):  # type: ignore[arg-type]
+        deadline = time.monotonic() + 5
+        while not any(call.startswith("patch lease") for call in server.calls):
+            assert time.monotonic() < deadline, server.calls
+            time.sleep(0.01)
+        server.objects["lease", module.LEASE]["spec"]["holderIdentity"] = "other"
+    assert server.objects["lease", module.LEASE]["spec"]["holderIdentity"] == "other"
+    patches = [call for call in server.calls if call.startswith("patch lease")]
+    assert all('"op": "test", "path": "/spec/holderIdentity"' in call for call in patches)
+
+
+@pytest.mark.parametrize(("condition", "left"), [("Failed", False), ("Complete", True)])
+def test_a_job_that_gave_up_is_made_anew_and_one_that_is_done_stays(condition: str, left: bool):
+    server, job = Server(), {"kind": "Job", "metadata": {"name": "migrate-1", "namespace": "flightdeck-platform"}}
+    server.objects["job", "migrate-1"] = job | {"status": {"conditions": [{"type": condition, "status": "True"}]}}
+    module._remove_failed_jobs(server, [job])  # type: ignore[arg-type]
+    assert any(call.startswith("delete job migrate-1") for call in server.calls) is not left

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from flightdeck.cluster.manifests import HASH, ManifestError, _replacement, images_of, jobs_by_content, name_of, split
+from flightdeck.cluster.manifests import (
+    HASH,
+    ManifestError,
+    _replacement,
+    images_of,
+    jobs_by_content,
+    name_of,
+    split,
+    with_environment,
+)
 from flightdeck.cluster.manifests import render as rendered
 from flightdeck.cluster.names import K8S
 
@@ -62,3 +71,25 @@ def test_an_image_of_ours_without_digest_is_refused():
     some = {"flightdeck/mlflow": "localhost:5001/flightdeck/mlflow@sha256:" + "a" * 64}
     with pytest.raises(ManifestError, match="no digest for flightdeck/pipelines, flightdeck/predictor"):
         rendered(K8S / "overlays" / "kind", some)
+
+
+def test_pods_that_read_a_config_map_are_other_pods_when_it_changes():
+    def workload(kind: str, name: str = "flightdeck-env") -> dict[str, Any]:
+        pod = {"spec": {"containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": name}}]}]}}
+        spec = {"jobTemplate": {"spec": {"template": pod}}} if kind == "CronJob" else {"template": pod}
+        return {"kind": kind, "metadata": {"name": kind.lower(), "namespace": "n"}, "spec": spec}
+
+    def annotated(address: str) -> list[dict[str, Any]]:
+        env = {"kind": "ConfigMap", "metadata": {"name": "flightdeck-env", "namespace": "n"}, "data": {"A": address}}
+        given = [env, workload("Deployment"), workload("Job"), workload("CronJob"), workload("StatefulSet", "other")]
+        _, *rest = with_environment(given)
+        assert "annotations" not in str(given)
+        return [
+            (it["spec"].get("jobTemplate") or it)["spec"]["template"].get("metadata", {}).get("annotations", {})
+            for it in rest
+        ]
+
+    one, same, other = annotated("a"), annotated("a"), annotated("b")
+    assert one == same
+    assert one[3] == other[3] == {}
+    assert [before != after for before, after in zip(one, other, strict=True)] == [True, True, True, False]
