@@ -104,6 +104,9 @@ def elsewhere(kubectl: Kubectl) -> Iterator[str]:
     try:
         kubectl("create", "-f", "-", stdin=manifests.as_yaml(stores(kubectl)))
         wait_ready(kubectl, (ELSEWHERE,), timeout_s=240)
+        kubectl(
+            "wait", "jobs", "--all", "-n", ELSEWHERE, "--for=condition=Complete", "--timeout=200s", timeout_s=210
+        )  # fmt: skip
         yield ELSEWHERE
     finally:
         kubectl("delete", "namespace", ELSEWHERE, "--ignore-not-found", "--timeout=200s", timeout_s=210)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import statistics
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tests.e2e.conftest import Figures, until_ready
 pytestmark = pytest.mark.usefixtures("settled")
 
 READY_S, IDLE_GB, P99_RATIO = 8.0, 4.0, 3.0
-OVERLOAD_PER_S, OVERLOAD_S, HALF_S = 2000.0, 6.0, 30.0
+OVERLOAD_PER_S, OVERLOAD_S, ROUNDS, ROUND_S = 2000.0, 6.0, 5, 10.0
 
 
 def predictor_pods(kubectl: Kubectl, model: str) -> list[dict[str, Any]]:
@@ -68,10 +69,15 @@ def test_p99_through_the_gateway_is_near_that_of_a_pod(kubectl: Kubectl, model: 
     crowd = [it for it in measured(through, OVERLOAD_PER_S, OVERLOAD_S) if it.ok]
     saturated_per_s = len(crowd) / (max(it.done_s for it in crowd) - min(it.sent_s for it in crowd))
     figures.add("answers a second through the Gateway, saturated", saturated_per_s, unit="/s")
-    p99_ms = {}
-    for name, url in (("direct", direct), ("through", through)):
-        outcomes = measured(url, saturated_per_s / 2, HALF_S)
-        assert all(it.ok for it in outcomes), f"{name}: {sum(not it.ok for it in outcomes)} failed"
-        p99_ms[name] = percentile([it.latency_ms for it in outcomes], 0.99)
-        figures.add(f"p99 at half of that, {name}", p99_ms[name], unit="ms")
-    figures.add("p99 through the Gateway as a multiple of direct", p99_ms["through"] / p99_ms["direct"], P99_RATIO, "x")
+    p99_ms: dict[str, list[float]] = {"direct": [], "through": []}
+    for _ in range(ROUNDS):  # in turn, so that both meet whatever else the machine does
+        for name, url in (("direct", direct), ("through", through)):
+            outcomes = measured(url, saturated_per_s / 2, ROUND_S)
+            assert all(it.ok for it in outcomes), f"{name}: {sum(not it.ok for it in outcomes)} failed"
+            p99_ms[name].append(percentile([it.latency_ms for it in outcomes], 0.99))
+    medians = {name: statistics.median(values) for name, values in p99_ms.items()}
+    for name, value in medians.items():
+        figures.add(f"p99 at half of that, {name}, median of {ROUNDS} rounds in turn", value, unit="ms")
+    figures.add(
+        "p99 through the Gateway as a multiple of direct", medians["through"] / medians["direct"], P99_RATIO, "x"
+    )
