@@ -146,5 +146,8 @@ def _by_content(job: Document) -> Document:
 
 
 def as_yaml(documents: Sequence[Document]) -> str:
-    """One stream."""
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    """One stream, each document as JSON, which is YAML: a digest like 96e54321 stays text.
+
+    Left without quotes, as PyYAML writes it, Go's reader of YAML takes it for a number.
+    """
+    return "".join(f"---\n{json.dumps(document)}\n" for document in documents)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flightdeck.cluster.manifests import (
     HASH,
     ManifestError,
     _replacement,
+    as_yaml,
     images_of,
     jobs_by_content,
     name_of,
@@ -93,3 +95,10 @@ def test_pods_that_read_a_config_map_are_other_pods_when_it_changes():
     assert one == same
     assert one[3] == other[3] == {}
     assert [before != after for before, after in zip(one, other, strict=True)] == [True, True, True, False]
+
+
+def test_a_digest_that_looks_like_a_number_goes_out_as_text():
+    documents = [{"kind": "A", "digest": "96e54321"}, {"kind": "B", "digest": "12345678", "count": 3}]
+    text = as_yaml(documents)
+    assert list(yaml.safe_load_all(text)) == documents
+    assert '"96e54321"' in text and '"12345678"' in text
