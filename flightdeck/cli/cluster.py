@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flightdeck.cli.options import State, layout_of
-
-if TYPE_CHECKING:
-    from flightdeck.cluster.commands import Kubectl
+from flightdeck.cli.options import State, kubectl_of, layout_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,19 +96,14 @@ def status(context: Context = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from flightdeck.cluster.commands import Kubectl, current_context
     from flightdeck.cluster.failures import EXPECTED
     from flightdeck.cluster.names import PLATFORM, SERVING
     from flightdeck.cluster.readiness import explain, look
 
     try:
-        chosen = context or current_context()
-        if not chosen:
-            print("flightdeck cluster status: no kubectl context; `make up` makes a cluster", file=sys.stderr)
-            raise typer.Exit(1)
-        kubectl = Kubectl(chosen)
+        kubectl = kubectl_of(context, sure=True)  # it only looks
         parts, troubles = look(kubectl, (PLATFORM, SERVING))
-        table = Table("part", "ready", "", title=chosen, title_justify="left", box=None)
+        table = Table("part", "ready", "", title=kubectl.context, title_justify="left", box=None)
         for part in parts:
             table.add_row(part.name, f"{part.ready}/{part.wanted}", part.failed or ("" if part.done else "waits"))
         Console().print(table)
@@ -145,7 +137,7 @@ def backup(
     from flightdeck.cluster.failures import EXPECTED
 
     try:
-        kubectl = _kubectl(context, sure=yes)
+        kubectl = kubectl_of(context, sure=yes)
         folder = (to or default_folder(layout_of(state).root, dt.datetime.now(dt.UTC))).absolute()
         done = take(kubectl, folder, namespace=namespace, tell=_tell)
     except EXPECTED as error:
@@ -173,7 +165,7 @@ def restore(
     from flightdeck.cluster.restore import restore as bring
 
     try:
-        done = bring(_kubectl(context, sure=yes), folder, namespace=namespace, replace=replace, tell=_tell)
+        done = bring(kubectl_of(context, sure=yes), folder, namespace=namespace, replace=replace, tell=_tell)
     except EXPECTED as error:
         print(f"flightdeck cluster restore: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
@@ -184,20 +176,3 @@ def restore(
 
 def _tell(words: str) -> None:
     print(f"... {words}", flush=True)
-
-
-def _kubectl(context: str | None, *, sure: bool) -> Kubectl:
-    """Of a context that is not production, or is meant.
-
-    Raises:
-        Refused: there is none, or it looks like production.
-    """
-    from flightdeck.cluster.commands import Kubectl, current_context
-    from flightdeck.cluster.target import Refused, looks_like_production
-
-    chosen = context or current_context()
-    if not chosen:
-        raise Refused("no kubectl context; `make up` makes a cluster, or give --context")
-    if looks_like_production(chosen) and not sure:
-        raise Refused(f"{chosen!r} looks like production; add --yes; nothing was touched")
-    return Kubectl(chosen)

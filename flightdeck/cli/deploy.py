@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flightdeck.cli.options import State, layout_of
+from flightdeck.cli.options import State, kubectl_of, layout_of
 
 app = typer.Typer(add_completion=False)
 
@@ -26,21 +26,16 @@ def deploy(  # noqa: PLR0917  Typer reads the signature
 ) -> None:
     """Deploy one overlay."""
     from flightdeck.cluster import overlays
-    from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context
+    from flightdeck.cluster.commands import CommandFailed
     from flightdeck.cluster.deploy import DeployRefused
     from flightdeck.cluster.manifests import ManifestError
     from flightdeck.cluster.names import PLATFORM, SERVING
     from flightdeck.cluster.readiness import NotReady, wait_ready
-    from flightdeck.cluster.target import looks_like_production
+    from flightdeck.cluster.target import Refused
 
     layout = layout_of(state)
     try:
-        chosen = context or current_context()
-        if not chosen:
-            raise DeployRefused("no kubectl context; `make up` makes a cluster, or give --context")
-        if looks_like_production(chosen) and not (yes or dry_run):
-            raise DeployRefused(f"the context {chosen!r} looks like production; add --yes; nothing was touched")
-        kubectl = Kubectl(chosen)
+        kubectl = kubectl_of(context, sure=yes or dry_run)
         changed = overlays.bring(kubectl, overlay, layout.root, tell=lambda it: print(f"... {it}"), dry_run=dry_run)
         if dry_run:
             print(f"{overlay}: the API server accepts all of it")
@@ -48,6 +43,6 @@ def deploy(  # noqa: PLR0917  Typer reads the signature
         print("\n".join(changed) if changed else "nothing changed")
         parts = wait_ready(kubectl, (PLATFORM, SERVING), timeout_s=wait_s)
         print(f"{len(parts)} parts ready")
-    except (CommandFailed, DeployRefused, ManifestError, NotReady) as error:
+    except (CommandFailed, DeployRefused, ManifestError, NotReady, Refused) as error:
         typer.echo(f"flightdeck deploy: {error}", err=True)
         raise typer.Exit(1) from error

@@ -1,4 +1,4 @@
-"""What the sub-commands share: the option for the state folder, times, and tables."""
+"""What the sub-commands share: the option for the state folder, the cluster they work on, times, and tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from flightdeck.contracts.layout import STATE_ENV, StateLayout
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from flightdeck.cluster.commands import Kubectl
 
 State = Annotated[Path | None, typer.Option("--state", help=f"State folder; else ${STATE_ENV}, else .flightdeck.")]
 
@@ -57,3 +59,20 @@ def show_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     plain_console().print(table)
+
+
+def kubectl_of(context: str | None, *, sure: bool) -> Kubectl:
+    """Of the named or the current context, which is not production, or is meant.
+
+    Raises:
+        Refused: there is none, or it looks like production.
+    """
+    from flightdeck.cluster.commands import Kubectl, current_context
+    from flightdeck.cluster.target import Refused, looks_like_production
+
+    chosen = context or current_context()
+    if not chosen:
+        raise Refused("no kubectl context; `make up` makes a cluster, or give --context")
+    if looks_like_production(chosen) and not sure:
+        raise Refused(f"the context {chosen!r} looks like production; add --yes; nothing was touched")
+    return Kubectl(chosen)

@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flightdeck.cluster import manifests
 from flightdeck.cluster.backup_folder import DATABASES, Sums
-from flightdeck.cluster.commands import CommandFailed, Kubectl, run
+from flightdeck.cluster.commands import CommandFailed, Kubectl
 from flightdeck.cluster.names import K8S, PLATFORM
 from flightdeck.cluster.readiness import explain, troubles_of
 from flightdeck.cluster.target import Refused
@@ -223,7 +221,7 @@ def objects_pod(kubectl: Kubectl, namespace: str) -> Iterator[Objects]:
         Refused: another one is at work, or the cluster runs no image that the pod could have.
         CommandFailed: it does not start, with the reason.
     """
-    documents = with_image(_rendered(), _image(kubectl, namespace), namespace)
+    documents = with_image(manifests.kustomize(K8S / "backup"), _image(kubectl, namespace), namespace)
     there = kubectl.find("pod", POD, namespace)
     if there and there.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         kubectl("delete", "pod", POD, "-n", namespace, "--ignore-not-found")
@@ -248,10 +246,6 @@ def objects_pod(kubectl: Kubectl, namespace: str) -> Iterator[Objects]:
             with contextlib.suppress(CommandFailed):
                 name = f"{document['kind'].lower()}/{document['metadata']['name']}"
                 kubectl("delete", name, "-n", namespace, "--ignore-not-found", "--timeout=60s")
-
-
-def _rendered() -> list[dict[str, Any]]:
-    return [it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(K8S / "backup")))) if it]
 
 
 def with_image(documents: Sequence[dict[str, Any]], image: str, namespace: str) -> list[dict[str, Any]]:

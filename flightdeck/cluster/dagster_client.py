@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from flightdeck.cluster.dagster_events import Step, check_of, reasons_of, told, value_of
-from flightdeck.cluster.dagster_queries import DELETE, EVENTS, JOBS, LAUNCH, LOCATIONS, OLD, RUN, RUNS
+from flightdeck.cluster.dagster_queries import DELETE, EVENTS, JOBS, LAUNCH, LOCATIONS, RUN, RUNS
 
 # The code location's own words: pipelines/orchestration/names.py.
 TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
@@ -230,6 +230,9 @@ class DagsterClient:
     def runs(self, *, limit: int = 20, tags: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         """Runs, newest first: runId, jobName, status, startTime, endTime, tags."""
         chosen = {"tags": [{"key": key, "value": value} for key, value in tags.items()]} if tags else {}
+        return self._runs(chosen, limit)
+
+    def _runs(self, chosen: Mapping[str, Any], limit: int) -> list[Mapping[str, Any]]:
         answer = self._ask(RUNS, {"filter": chosen, "limit": limit})["runsOrError"]
         if answer["__typename"] != "Runs":
             raise DagsterError(f"Dagster at {self.url} does not tell its runs: {answer.get('message')}")
@@ -240,10 +243,7 @@ class DagsterClient:
         old: dict[str, Any] = {"statuses": sorted(ENDED), "updatedBefore": before.timestamp()}
         gone = 0
         while True:
-            answer = self._ask(OLD, {"filter": old, "limit": MOST_RUNS if dry_run else PAGE_RUNS})["runsOrError"]
-            if answer["__typename"] != "Runs":
-                raise DagsterError(f"Dagster at {self.url} does not tell its runs: {answer.get('message')}")
-            found = [it["runId"] for it in answer["results"]]
+            found = [it["runId"] for it in self._runs(old, MOST_RUNS if dry_run else PAGE_RUNS)]
             if dry_run or not found:
                 return gone + len(found)
             for run_id in found:

@@ -53,11 +53,6 @@ query Events($run: ID!, $after: String) { logsForRun(runId: $run, afterCursor: $
   ... on Error { message } } }
 """
 
-OLD = """
-query Old($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter, limit: $limit) { __typename
-  ... on Runs { results { runId } } ... on Error { message } } }
-"""
-
 DELETE = """
 mutation Delete($run: String!) { deleteRun(runId: $run) { __typename ... on Error { message } } }
 """

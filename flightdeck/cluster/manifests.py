@@ -51,13 +51,21 @@ def render(overlay: Path, images: Mapping[str, str]) -> list[Document]:
             "replacements": yaml.safe_load((overlay.parents[1] / "run-image.yaml").read_text()),
         }
         (top / "kustomization.yaml").write_text(yaml.safe_dump(content))
-        text = run(("kubectl", "kustomize", str(top)))
-    documents = [document for document in yaml.safe_load_all(text) if document]
+        documents = kustomize(top)
     # A name of ours that nothing replaced: a node would look for it in a public registry, where it may be anybody's.
     unpinned = sorted({image for image in images_of(documents) if image.startswith(OURS)})
     if unpinned:
         raise ManifestError(f"{overlay.name}: no digest for {', '.join(unpinned)}; run `flightdeck images push` first")
     return documents
+
+
+def kustomize(folder: Path) -> list[Document]:
+    """The documents of a kustomization, as they stand in Git.
+
+    Raises:
+        CommandFailed: kustomize refuses it.
+    """
+    return [it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(folder)))) if it]
 
 
 def _replacement(name: str, reference: str) -> dict[str, str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from flightdeck.cluster import images, manifests
-from flightdeck.cluster.commands import Kubectl, run
+from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.names import K8S, SERVING
 from flightdeck.lab.users import Arrival, Outcome
 from flightdeck.load.__main__ import OUTCOMES
@@ -46,7 +45,7 @@ def run_job(
     images.build("load", tell=tell)
     reference = images.push("load", registry, state=state, tell=tell)
     inside = msgspec.structs.replace(plan, requests="/plan/requests", outcomes="/tmp/outcomes")  # noqa: S108
-    documents = [it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(K8S / "load")))) if it]
+    documents = manifests.kustomize(K8S / "load")
     for document in documents:
         if document["kind"] == "Job":
             document["spec"]["template"]["spec"]["containers"][0]["image"] = reference

@@ -129,6 +129,12 @@ def until_ready(kubectl: Kubectl, within_s: float = 180, only: Callable[[str], b
         time.sleep(0.5)
 
 
+def predictor_pods(kubectl: Kubectl, model: str) -> list[str]:
+    """Names of the model's pods, but for those that are on their way out."""
+    items = kubectl.get("pods", "-n", SERVING, "-l", f"flightdeck.dev/model={model}")["items"]
+    return [it["metadata"]["name"] for it in items if "deletionTimestamp" not in it["metadata"]]
+
+
 def request_body(at: dt.datetime) -> bytes:
     """The example request of the use case, asked at the clock's time plus the model's horizon."""
     import msgspec

@@ -11,14 +11,9 @@ from benchmarks.open_load import Load
 from flightdeck.cluster.champion import serving
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.names import PLATFORM, SERVING
-from tests.e2e.conftest import first_failure, until_ready
+from tests.e2e.conftest import first_failure, predictor_pods, until_ready
 
 pytestmark = pytest.mark.usefixtures("settled")
-
-
-def predictor_pods(kubectl: Kubectl, model: str) -> list[str]:
-    items = kubectl.get("pods", "-n", SERVING, "-l", f"flightdeck.dev/model={model}")["items"]
-    return [it["metadata"]["name"] for it in items if "deletionTimestamp" not in it["metadata"]]
 
 
 def delete_pods(kubectl: Kubectl, namespace: str, label: str, *more: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import statistics
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from flightdeck.contracts.layout import StateLayout
 from flightdeck.lab.users import Arrival, Outcome, percentile
 from flightdeck.load.incluster import run_job
 from flightdeck.load.plan import LoadPlan, checked
-from tests.e2e.conftest import Figures, until_ready
+from tests.e2e.conftest import Figures, predictor_pods, until_ready
 
 pytestmark = pytest.mark.usefixtures("settled")
 
@@ -25,17 +24,13 @@ READY_S, IDLE_GB, P99_RATIO = 8.0, 4.0, 3.0
 OVERLOAD_PER_S, OVERLOAD_S, ROUNDS, ROUND_S = 2000.0, 6.0, 5, 10.0
 
 
-def predictor_pods(kubectl: Kubectl, model: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = kubectl.get("pods", "-n", SERVING, "-l", f"flightdeck.dev/model={model}")["items"]
-    return [it for it in items if "deletionTimestamp" not in it["metadata"]]
-
-
 def test_one_predictor_pod_is_ready_within_seconds(kubectl: Kubectl, model: str, figures: Figures):
-    before = {it["metadata"]["name"] for it in predictor_pods(kubectl, model)}
+    before = set(predictor_pods(kubectl, model))
     kubectl("delete", "pod", min(before), "-n", SERVING)
     until_ready(kubectl)
-    (made,) = [it for it in predictor_pods(kubectl, model) if it["metadata"]["name"] not in before]
-    at = {it["type"]: dt.datetime.fromisoformat(it["lastTransitionTime"]) for it in made["status"]["conditions"]}
+    (name,) = set(predictor_pods(kubectl, model)) - before
+    conditions = kubectl.get("pod", name, "-n", SERVING)["status"]["conditions"]
+    at = {it["type"]: dt.datetime.fromisoformat(it["lastTransitionTime"]) for it in conditions}
     took = (at["Ready"] - at["PodScheduled"]).total_seconds()
     figures.add("a predictor pod, image present: from scheduled to ready", took, READY_S)
 

@@ -27,7 +27,7 @@ from pipelines.data.ingest import ingest_days
 from pipelines.data.lake import Lake, LakeError
 from pipelines.use_case import load_use_case
 from tests.contract.k8s.conftest import render
-from tests.e2e.conftest import first_failure, until_ready
+from tests.e2e.conftest import first_failure, predictor_pods, until_ready
 
 pytestmark = pytest.mark.exhaustive
 NAMESPACE, BUCKETS, TABLE = "full-volume", ("lake", "quarantine", "filler"), "flights"
@@ -214,8 +214,7 @@ def test_a_predictor_whose_volume_is_full_is_evicted_and_replaced(
     kubectl: Kubectl, model: str, load: Callable[..., Load], note: Callable[..., None]
 ):
     selector = f"flightdeck.dev/model={model}"
-    pods = [it["metadata"] for it in kubectl.get("pods", "-n", SERVING, "-l", selector)["items"]]
-    name = next(it["name"] for it in pods if "deletionTimestamp" not in it)
+    name = predictor_pods(kubectl, model)[0]
     users = load()
     users.more(80)
     began = time.monotonic()

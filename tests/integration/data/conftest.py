@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -14,8 +15,19 @@ from pathlib import Path
 import pytest
 import redis
 
+from pipelines.use_case import UseCase
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
+
+
+@pytest.fixture(scope="session")
+def busline() -> UseCase:
+    """A small use case: one bus line, thirty days, one of them bad."""
+    spec = importlib.util.spec_from_file_location("busline", HERE / "busline.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.USE_CASE
 
 
 @pytest.fixture

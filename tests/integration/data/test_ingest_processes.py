@@ -1,7 +1,5 @@
-import importlib.util
 import random
 import time
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from pipelines.data import quarantine
 from pipelines.data.ingest import Status, ingest_days
 from pipelines.data.lake import Lake
-from pipelines.use_case import UseCase
 
 # Three processes of 4 s of CPU each: on one worker, so that `undisturbed` is made once.
 pytestmark = pytest.mark.xdist_group("ingest-processes")
@@ -23,14 +20,6 @@ def finish(process) -> list[str]:
     lines = process.communicate(timeout=60)[0].splitlines()
     assert process.returncode == 0
     return lines
-
-
-@pytest.fixture(scope="module")
-def busline() -> UseCase:
-    spec = importlib.util.spec_from_file_location("busline", Path(__file__).with_name("busline.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.USE_CASE
 
 
 @pytest.fixture(scope="module")

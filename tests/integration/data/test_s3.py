@@ -9,7 +9,6 @@ Run it against any S3 with conditional puts, e.g.
 
 import concurrent.futures
 import datetime as dt
-import importlib.util
 import os
 import time
 import uuid
@@ -72,14 +71,6 @@ def s3(bucket, monkeypatch, tmp_path) -> StateLayout:
     monkeypatch.setenv(stores.LAKE_ENV, f"{bucket}/lake")
     monkeypatch.setenv(stores.QUARANTINE_ENV, f"{bucket}/quarantine")
     return StateLayout(tmp_path / "scratch")
-
-
-@pytest.fixture(scope="module")
-def busline() -> UseCase:
-    spec = importlib.util.spec_from_file_location("busline", Path(__file__).with_name("busline.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.USE_CASE
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ class Cluster:
 @pytest.fixture(autouse=True)
 def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     pod = [it for it in yaml.safe_load_all((K8S / "backup" / "pod.yaml").read_text()) if it]
-    monkeypatch.setattr(backup_stores, "_rendered", lambda: pod)
+    monkeypatch.setattr(backup_stores.manifests, "kustomize", lambda folder: pod)
 
 
 @pytest.fixture
