@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 PREDICTION_STREAM = "flightdeck:predictions"  # entries have one field, `r`: a msgpack array of PredictionRecord
+OUTCOME_STREAM = "flightdeck:outcomes"  # entries have one field, `r`: msgpack [[known_at_us, entity_id, late, delay]]
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):

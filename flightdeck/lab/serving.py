@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from flightdeck.contracts.prediction import OUTCOME_STREAM
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import ModelRollout
 from flightdeck.lab.findings import Findings
@@ -15,7 +16,6 @@ from flightdeck.lab.load import PROBE_ID, pace, probe
 from flightdeck.lab.replaying import Replay, stand_clock
 from flightdeck.lab.rollout.store import Status, Store
 from flightdeck.lab.stack import Stack
-from flightdeck.lab.streamer import OUTCOME_STREAM
 from flightdeck.lab.users import microseconds, percentile, reason_counts
 from flightdeck.progress import Board, Stage
 from services.rollout_operator.plan import Phase

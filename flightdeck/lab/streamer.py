@@ -22,6 +22,7 @@ from redis.retry import Retry
 from feature_repo.rowwise import ORIGINS
 from flightdeck.contracts.clock import ReplayClock, clock_from_mapping
 from flightdeck.contracts.layout import StateLayout
+from flightdeck.contracts.prediction import OUTCOME_STREAM
 from flightdeck.lab.replay import EPOCH, Batches, Congestion, Due, Overdue
 from flightdeck.lab.users import microseconds, write_atomically
 from flightdeck.lab.world import OVERDUE_VIEW, STREAMED_VIEW, Feed, read_feed
@@ -31,7 +32,6 @@ from pipelines.features.registry import open_store
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-OUTCOME_STREAM = "flightdeck:outcomes"  # entries have one field, `r`: msgpack [[known_at_us, entity_id, late, delay]]
 CHUNK_ROWS = 150  # of a history view, between two looks at what ages faster: about 15 ms
 
 

@@ -19,13 +19,16 @@ from flightdeck.lab import envoy
 from flightdeck.lab.envoy import Backend, Endpoint
 from flightdeck.lab.ports import HOST
 from services.rollout_operator.evidence import Attempts
+from services.rollout_operator.ports import Unavailable
+
+__all__ = ["Attempts", "Counted", "Gateway", "GatewayUnavailable"]
 
 TIMEOUT_S = 1.0
 PATIENCE_S = 3.0  # for the first health checks of a new cluster: one takes half a second at most
 GRACE_S = 6.0  # a request is answered or given up within 5 s
 
 
-class GatewayUnavailable(OSError):
+class GatewayUnavailable(Unavailable):
     """The gateway does not answer, or has not taken what was asked of it; nothing is known of its counters."""
 
 

@@ -20,8 +20,10 @@ import msgspec
 
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import ModelRollout, load_rollout, to_yaml
-from services.rollout_operator.plan import Order, Phase, State, Transition, dec_hook, enc_hook
-from services.rollout_operator.verdict import Judgement
+from services.rollout_operator.plan import Order, Transition, dec_hook, enc_hook
+from services.rollout_operator.remembered import KeptEvidence, Look, Status
+
+__all__ = ["AppliedEntry", "BrokenFile", "Look", "NoRollout", "Status", "Store"]
 
 T = TypeVar("T")
 Applied = Literal["created", "configured", "unchanged"]
@@ -37,50 +39,6 @@ class NoRollout(FileNotFoundError):
 
 class BrokenFile(ValueError):
     """A file of the store is not what was written there: edited by hand, or by another version."""
-
-
-class Status(msgspec.Struct):
-    """What the controller tells of a rollout, and goes on from after a kill.
-
-    Args:
-        rollout: the ModelRollout, as YAML, whose plan and judge are in force: while one runs, those it began with.
-        judgement: the last one. weight: per cent that the gateway sends to the candidate.
-        orders_done: number of the last order that was obeyed.
-        releases: that were champion, newest first, for `undo`.
-    """
-
-    name: str
-    state: State | None = None
-    judgement: Judgement | None = None
-    rollout: str = ""
-    weight: int = 0
-    mirrored: bool = False
-    champion_ready: int = 0
-    candidate_ready: int = 0
-    replicas: int = 0
-    orders_done: int = 0
-    updated_at_s: float = 0.0
-    controller_pid: int = 0
-    releases: list[Release] = []
-
-
-class Look(msgspec.Struct, frozen=True):
-    """One look of the judge, for the evidence page. `started_s` says of which rollout, `weight` is per cent."""
-
-    at_s: float
-    started_s: float
-    phase: Phase
-    step: int
-    weight: int
-    judgement: Judgement
-
-
-class Evidence(msgspec.Struct, frozen=True):
-    """What was collected, and up to which entry of each stream: one file, so that neither can be without the other."""
-
-    started_s: float
-    cursors: dict[str, str]
-    dump: bytes
 
 
 class AppliedEntry(msgspec.Struct, frozen=True):
@@ -215,13 +173,13 @@ class Store:
 
     def save_evidence(self, name: str, started_s: float, cursors: dict[str, str], dump: bytes) -> None:
         """Keep the evidence of the rollout that began at `started_s`, in one move with the stream cursors."""
-        _write(self._folder(name) / EVIDENCE, msgspec.msgpack.encode(Evidence(started_s, cursors, dump)))
+        _write(self._folder(name) / EVIDENCE, msgspec.msgpack.encode(KeptEvidence(started_s, cursors, dump)))
 
-    def load_evidence(self, name: str) -> Evidence | None:
+    def load_evidence(self, name: str) -> KeptEvidence | None:
         """None without one, or when another version wrote it: then evidence begins anew."""
         path = self._folder(name) / EVIDENCE
         try:
-            return msgspec.msgpack.decode(path.read_bytes(), type=Evidence)
+            return msgspec.msgpack.decode(path.read_bytes(), type=KeptEvidence)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from flightdeck.contracts.artefact import MANIFEST, ModelManifest, ServedFeature, file_digest, manifest_bytes
 from flightdeck.contracts.layout import StateLayout
@@ -20,12 +19,14 @@ from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.contracts.rollout import ModelRollout, parse_rollout
 from flightdeck.lab.envoy import release_of, shadow_of
 from flightdeck.lab.rollout import replicas
-from flightdeck.lab.rollout.controller import Rollout
+from flightdeck.lab.rollout.controller import rollout_of
 from flightdeck.lab.rollout.gateway import Attempts, Counted, GatewayUnavailable
 from flightdeck.lab.rollout.replicas import ObservedReplicas, ReleaseSeen, ReplicaSeen
 from flightdeck.lab.rollout.store import Store
 from flightdeck.lab.users import write_atomically
 from services.rollout_operator.plan import Order, OrderKind, Phase
+from services.rollout_operator.ports import Unavailable
+from services.rollout_operator.tick import Rollout
 
 SPEC = """
 apiVersion: flightdeck.dev/v1alpha1
@@ -97,7 +98,7 @@ class World:
 
     def start(self) -> Rollout:
         """A new controller, which knows only the files."""
-        return Rollout("late", self.store, self.layout, Gateway(self), Records(self))  # type: ignore[arg-type]
+        return rollout_of("late", self.store, self.layout, Gateway(self), Records(self))  # type: ignore[arg-type]
 
     def effect(self) -> None:
         self.effects += 1
@@ -366,7 +367,7 @@ def test_the_last_rollouts_evidence_never_stands_in_for_this_ones(world):
     assert made.status.state and made.status.state.champion and made.status.state.champion.image == "two"
 
     def away() -> None:
-        raise redis.ConnectionError("away")
+        raise Unavailable("away")
 
     made.records.skip_to_now = away
     world.want("three")
@@ -386,7 +387,7 @@ def test_errors_are_seen_while_the_log_is_away(world):
         world.pass_time()
 
     def away() -> list[PredictionRecord]:
-        raise redis.ConnectionError("away")
+        raise Unavailable("away")
 
     made.records.predictions = away
     world.failing = world.release("two").id

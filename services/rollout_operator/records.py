@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import redis
 
 from flightdeck.contracts.model_spec import Task
-from flightdeck.contracts.prediction import PREDICTION_STREAM, PredictionRecord
-from flightdeck.lab.streamer import OUTCOME_STREAM
+from flightdeck.contracts.prediction import OUTCOME_STREAM, PREDICTION_STREAM, PredictionRecord
+from services.rollout_operator.ports import Unavailable
 
 BATCH = 500  # stream entries per read; an entry holds the records of one flush of a replica
 _outcomes = msgspec.msgpack.Decoder(list[tuple[int, str, int | None, float | None]]).decode
@@ -34,17 +36,18 @@ class Records:
         """Forget what was said before this moment.
 
         Raises:
-            redis.RedisError: the streams are away.
+            Unavailable: the streams are away.
         """
         for stream in (PREDICTION_STREAM, OUTCOME_STREAM):
-            newest = self.client.xrevrange(stream, count=1)
+            with _told("ask for the newest entry"):
+                newest = self.client.xrevrange(stream, count=1)
             self.cursors[stream] = newest[0][0].decode() if newest else "0-0"
 
     def predictions(self) -> list[PredictionRecord]:
         """Records since the last call, in the order of writing.
 
         Raises:
-            redis.RedisError: the streams are away; nothing is lost, ask again.
+            Unavailable: the streams are away; nothing is lost, ask again.
         """
         found: list[PredictionRecord] = []
         for content in self._new(PREDICTION_STREAM):
@@ -58,7 +61,7 @@ class Records:
         """entity_id -> what became known since the last call: late or not, or the delay in minutes.
 
         Raises:
-            redis.RedisError: the streams are away; nothing is lost, ask again.
+            Unavailable: the streams are away; nothing is lost, ask again.
         """
         found: dict[str, float] = {}
         for content in self._new(OUTCOME_STREAM):
@@ -77,13 +80,22 @@ class Records:
         contents: list[bytes] = []
         cursor = self.cursors.get(stream, "0-0")
         while True:
-            entries = self.client.xrange(stream, min=f"({cursor}", count=BATCH)
+            with _told("read on"):
+                entries = self.client.xrange(stream, min=f"({cursor}", count=BATCH)
             contents += [fields[b"r"] for _, fields in entries if b"r" in fields]
             if entries:
                 cursor = entries[-1][0].decode()
             if len(entries) < BATCH:
                 self.cursors[stream] = cursor  # only now: after an error in the middle all of it is asked for again
                 return contents
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Unavailable(f"the streams did not {what}: {error}") from error
 
 
 def connect(url: str) -> Records:
