@@ -56,6 +56,7 @@ class Routes:
             "/healthz": (b"GET", self._healthz),
             "/readyz": (b"GET", self._readyz),
             "/v1/model": (b"GET", self._model),
+            "/v1/manifest": (b"GET", self._manifest),
             "/metrics": (b"GET", self._metrics),
             "/openapi.json": (b"GET", self._document),
             "/docs": (b"GET", self._page),
@@ -189,6 +190,10 @@ class Routes:
         info = self._runtime.info
         about = {"name": info.name, "version": info.version, "sha256": info.sha256, **self._runtime.about}
         return 200, _JSON, self._encode(about)
+
+    async def _manifest(self, *_: Any) -> tuple[int, bytes, bytes]:
+        """The artefact's manifest; its sha256 is the model's."""
+        return 200, _JSON, self._runtime.model.manifest_json
 
     async def _metrics(self, *_: Any) -> tuple[int, bytes, bytes]:
         runtime = self._runtime

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flightdeck.contracts.artefact import ONNX_FILE, ArtefactError, ModelManifest
+from flightdeck.contracts.artefact import MANIFEST, ONNX_FILE, ArtefactError, ModelManifest
 from flightdeck.contracts.model_spec import Task
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -29,6 +29,7 @@ class Model:
         import onnxruntime
 
         self.manifest = manifest
+        self.manifest_json = (folder / MANIFEST).read_bytes()  # as it is named by the digest, to the byte
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

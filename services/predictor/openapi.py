@@ -106,6 +106,12 @@ def document(runtime: Runtime, score_row: type[Any]) -> dict[str, Any]:
                 )
             },
             "/v1/model": {"get": _get("What answers here: model, features, code.", {**info, **about})},
+            "/v1/manifest": {
+                "get": {
+                    "summary": "The artefact's manifest, to the byte: its sha256 is the model's.",
+                    "responses": {"200": {"description": "JSON."}},
+                }
+            },
             "/healthz": {"get": _get("The process lives.", {"status": "ok"})},
             "/readyz": {
                 "get": _get(

@@ -292,7 +292,8 @@ class _Tick:
             self._give_up()
 
     def _give_up(self) -> None:
-        reason = f"aborted in {self.state.phase}: only {self._ready}"
+        why = f"; the last: {self.observed.candidate_death}" if self.observed.candidate_death else ""
+        reason = f"aborted in {self.state.phase}: only {self._ready}{why}"
         self.go(Phase.ABORTING, reason, refused=self.state.candidate)
 
     def _step(self) -> None:

@@ -81,8 +81,11 @@ class Records(Protocol):
 class Platform(Protocol):
     """Where releases run, and the gateway before them. Every method may raise an OSError."""
 
+    def look(self) -> None:
+        """At the beginning of a tick: what is told in it is of this moment."""
+
     def seen(self, release: Release | None) -> Seen:
-        """Its replicas now."""
+        """Its replicas."""
 
     def routed(self, candidate: Release | None) -> tuple[int, bool]:
         """The candidate's weight of 100, and whether it gets copies, as the gateway has taken it."""

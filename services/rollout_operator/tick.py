@@ -96,6 +96,7 @@ class Rollout:
 
     def observe(self, state: State | None) -> Observed:
         """Replicas and gateway as they are now."""
+        self.platform.look()
         champion = self.platform.seen(state.champion if state else None)
         candidate = self.platform.seen(state.candidate if state else None)
         try:

@@ -151,19 +151,27 @@ def git_route(model: str, *, namespace: str, alone: bool) -> Document:
     return _route(model, namespace, spec)
 
 
-def http_route(model: str, weights: Mapping[str, int], *, namespace: str) -> Document:
+def http_route(model: str, weights: Mapping[str, int], *, namespace: str, mirror: str = "") -> Document:
     """What a rollout says of it: `spec.rules` whole, since lists are atomic under server-side apply.
 
     Args:
-        weights: name of a release's Service -> its share; together 100.
+        weights: name of a release's Service -> its share; together 100. Empty: no release serves, the rules are let go.
+        mirror: name of the Service that gets a copy of each request; its answers reach nobody.
     Raises:
-        ValueError: they are not.
+        ValueError: they are not, or the mirrored one would answer users as well.
     """
+    if not weights and not mirror:
+        return _route(model, namespace, {})
     if sum(weights.values()) != 100 or min(weights.values()) < 0:
         raise ValueError(f"weights must be 0 or more and together 100; got {dict(weights)}")
+    if weights.get(mirror):
+        raise ValueError(f"{mirror} would get copies and {weights[mirror]} % of the users; a shadow answers nobody")
     backends = [{"name": name, "port": PORT, "weight": weight} for name, weight in sorted(weights.items())]
-    matches = [{"path": {"type": "PathPrefix", "value": "/"}}]
-    return _route(model, namespace, {"rules": [{"matches": matches, "backendRefs": backends}]})
+    rule: Document = {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends}
+    if mirror:
+        copied = {"backendRef": {"name": mirror, "port": PORT}}
+        rule["filters"] = [{"type": "RequestMirror", "requestMirror": copied}]
+    return _route(model, namespace, {"rules": [rule]})
 
 
 def _route(model: str, namespace: str, spec: Document) -> Document:

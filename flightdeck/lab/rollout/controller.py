@@ -39,6 +39,9 @@ class LabPlatform:
     layout: StateLayout
     gateway: Gateway
 
+    def look(self) -> None:
+        """Each question reads the newest file by itself."""
+
     def seen(self, release: Release | None) -> Seen:
         """As the keeper saw them."""
         found = replicas.observed_of(self.layout, release)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -150,6 +151,12 @@ def test_what_answers_is_told_without_asking_anybody(predictor):
     }
 
 
+def test_the_manifest_is_told_to_the_byte_so_that_the_digest_proves_it(predictor):
+    told = predictor.get("/v1/manifest")
+    assert told.status == 200
+    assert hashlib.sha256(told.content).hexdigest() == predictor.runtime.info.sha256
+
+
 def test_metrics_have_only_bounded_labels(predictor, flight, vector):
     predictor.post("/v1/predict", {"rows": [flight]})
     predictor.post("/v1/score", {"rows": [vector]})
@@ -160,6 +167,7 @@ def test_metrics_have_only_bounded_labels(predictor, flight, vector):
         "/v1/predict",
         "/v1/score",
         "/v1/model",
+        "/v1/manifest",
         "/healthz",
         "/readyz",
         "/metrics",

@@ -1,0 +1,1 @@
+"""The rollout on Kubernetes: adapters behind the tick's ports, and the process that ticks each ModelRollout."""

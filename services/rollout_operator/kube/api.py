@@ -1,0 +1,153 @@
+"""Adapter: the API server. Seven kinds, six verbs, plain documents; what goes wrong is told in the tick's words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+from kubernetes import client, config
+from urllib3.exceptions import HTTPError
+
+from services.rollout_operator.ports import Unavailable
+
+Document: TypeAlias = dict[str, Any]
+
+RELEASER = "flightdeck-release"  # field manager of what a release sets; the same as of a first champion
+TIMEOUT_S = 4.0
+PATHS = {
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "Service": ("api/v1", "services"),
+    "Pod": ("api/v1", "pods"),
+    "PodTemplate": ("api/v1", "podtemplates"),
+    "Event": ("api/v1", "events"),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
+    "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+    "ModelRollout": ("apis/flightdeck.dev/v1alpha1", "modelrollouts"),
+}
+
+
+class Conflict(Unavailable):
+    """Somebody changed the object since it was read: read it again and decide anew."""
+
+
+class Refused(ValueError):
+    """The API server understood and will never take it as it is: invalid, forbidden, over a quota."""
+
+
+class Api(Protocol):
+    """The API server, within one namespace unless another is named.
+
+    Every method raises Unavailable when it does not answer and Refused when it refuses.
+    """
+
+    namespace: str
+
+    def read(self, kind: str, name: str) -> Document | None:
+        """One object; None when there is none."""
+
+    def list(self, kind: str, selector: str, *, namespace: str = "") -> list[Document]:
+        """Objects with these labels."""
+
+    def apply(self, document: Mapping[str, Any]) -> Document:
+        """Server-side, under the releaser's field manager; it takes what others hold."""
+
+    def patch(self, kind: str, name: str, body: Any) -> Document:
+        """A merge patch, or a JSON patch when `body` is a list. Raises Conflict when a test in it does not hold."""
+
+    def replace_status(self, document: Mapping[str, Any]) -> Document:
+        """Of the object as it was read. Raises Conflict when it changed since."""
+
+    def create(self, document: Mapping[str, Any]) -> Document:
+        """A new object."""
+
+    def delete(self, kind: str, name: str) -> None:
+        """It and, later, what belongs to it; it may be gone already."""
+
+
+class Kubernetes:
+    """The `kubernetes` client, one connection pool, documents as they come: no typed model is worth its memory here."""
+
+    def __init__(self, namespace: str) -> None:
+        """From the pod's ServiceAccount, else from the kubeconfig."""
+        self.namespace = namespace
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            config.load_kube_config()
+        self._client = client.ApiClient()
+
+    def read(self, kind: str, name: str) -> Document | None:
+        """See Api."""
+        try:
+            return self._ask("GET", self._path(kind, name))
+        except _NotFound:
+            return None
+
+    def list(self, kind: str, selector: str, *, namespace: str = "") -> list[Document]:
+        """See Api."""
+        found: list[Document] = self._ask("GET", self._path(kind, "", namespace), query={"labelSelector": selector})[
+            "items"
+        ]
+        return found
+
+    def apply(self, document: Mapping[str, Any]) -> Document:
+        """See Api."""
+        return self._ask(
+            "PATCH", self._path(document["kind"], document["metadata"]["name"]), document,
+            query={"fieldManager": RELEASER, "force": "true"}, content_type="application/apply-patch+yaml",
+        )  # fmt: skip
+
+    def patch(self, kind: str, name: str, body: Any) -> Document:
+        """See Api."""
+        how = "application/json-patch+json" if isinstance(body, list) else "application/merge-patch+json"
+        return self._ask("PATCH", self._path(kind, name), body, query={"fieldManager": RELEASER}, content_type=how)
+
+    def replace_status(self, document: Mapping[str, Any]) -> Document:
+        """See Api."""
+        return self._ask("PUT", f"{self._path(document['kind'], document['metadata']['name'])}/status", document)
+
+    def create(self, document: Mapping[str, Any]) -> Document:
+        """See Api."""
+        return self._ask("POST", self._path(document["kind"], ""), document)
+
+    def delete(self, kind: str, name: str) -> None:
+        """See Api."""
+        with contextlib.suppress(_NotFound):
+            self._ask("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
+
+    def _path(self, kind: str, name: str, namespace: str = "") -> str:
+        group, plural = PATHS[kind]
+        return f"/{group}/namespaces/{namespace or self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Any:  # fmt: skip
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            return self._client.call_api(
+                path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
+                response_types_map=dict.fromkeys((200, 201, 202), "object"), auth_settings=["BearerToken"],
+                _return_http_data_only=True, _request_timeout=TIMEOUT_S,
+            )  # fmt: skip
+        except client.ApiException as error:
+            raise told(method, path, error.status or 0, str(error.body or error.reason or "")) from error
+        except HTTPError as error:
+            raise Unavailable(f"the API server did not answer {method} {path}: {error}") from error
+
+
+class _NotFound(Unavailable):
+    pass
+
+
+def told(method: str, path: str, status: int, body: str) -> Exception:
+    """An answer that is no success, as an error of ours."""
+    words = f"{method} {path}: the API server answered {status}: {body[:300]}"
+    if status == 404:
+        return _NotFound(words)
+    if status == 409 or (status == 422 and "test" in body and "json patch" in body.lower()):
+        return Conflict(words)
+    if status in (400, 403, 413, 415, 422):
+        return Refused(words)
+    return Unavailable(words)

@@ -1,0 +1,81 @@
+"""What pods and EndpointSlices say of a release's replicas. Pure: documents in, figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.rollout_operator.ports import Seen
+
+RELEASE = "flightdeck.dev/release"
+MODEL = "flightdeck.dev/model"
+# Waiting reasons that are no mere beginning, and say why a replica does not come up.
+STUCK = {
+    "CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName",
+    "CreateContainerConfigError", "CreateContainerError", "RunContainerError",
+}  # fmt: skip
+LONGEST = 300  # characters of a last message
+
+
+def seen(release: str, pods: Sequence[Mapping[str, Any]], slices: Sequence[Mapping[str, Any]]) -> Seen:
+    """Replicas of the release with this id.
+
+    Ready is who the Gateway sends requests to: ready endpoints that are not ending. A restart of a container is a
+    death; a pod that waits for its image is none, but it says why.
+    """
+    mine = [pod for pod in pods if _label(pod, RELEASE) == release]
+    statuses = [(pod["metadata"]["name"], it) for pod in mine for it in _containers(pod)]
+    deaths = sum(int(it.get("restartCount", 0)) for _, it in statuses)
+    deaths += sum(pod.get("status", {}).get("phase") == "Failed" for pod in mine)  # evicted, or lost with its node
+    told = [words for name, it in statuses if (words := death(name, it))]
+    return Seen(len(addresses(release, slices)), len(mine), deaths, told[-1] if told else "")
+
+
+def death(pod: str, status: Mapping[str, Any]) -> str:
+    """How a container died last or why it does not start; empty when neither."""
+    waiting = status.get("state", {}).get("waiting") or {}
+    ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
+    parts = []
+    if waiting.get("reason") in STUCK:
+        parts.append(f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
+    if ended and (ended.get("exitCode") or ended.get("signal") or parts):
+        how = f"signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
+        message = str(ended.get("message") or "").strip()
+        parts.append(f"{ended.get('reason', 'ended')}, {how}" + (f": {message}" if message else ""))
+    return f"{pod}: {'; '.join(parts)}"[:LONGEST] if parts else ""
+
+
+def addresses(release: str, slices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Addresses of its ready endpoints, sorted."""
+    return sorted(
+        {
+            address
+            for it in slices if _label(it, RELEASE) == release
+            for endpoint in it.get("endpoints") or () if _ready(endpoint)
+            for address in endpoint.get("addresses", ())
+        }
+    )  # fmt: skip
+
+
+def owners(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Address -> id of the release whose replica has it; not only ready ones: who fell ill was asked a moment ago."""
+    return {
+        address: _label(it, RELEASE)
+        for it in slices if _label(it, RELEASE)
+        for endpoint in it.get("endpoints") or ()
+        for address in endpoint.get("addresses", ())
+    }  # fmt: skip
+
+
+def _ready(endpoint: Mapping[str, Any]) -> bool:
+    conditions = endpoint.get("conditions") or {}
+    return conditions.get("ready") is not False and not conditions.get("terminating")
+
+
+def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+
+
+def _label(document: Mapping[str, Any], name: str) -> str:
+    return str((document["metadata"].get("labels") or {}).get(name, ""))
