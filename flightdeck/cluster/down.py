@@ -75,7 +75,7 @@ def choose(known: Mapping[str, Record], context: str | None, current: str | None
 
 def _from_foreign(kubectl: Kubectl, known: Record, tell: Callable[[str], None]) -> list[str]:
     """From a cluster that was there before: our namespaces, kinds and classes."""
-    said = []
+    said = _without_rollouts(kubectl, tell) if known.made_namespaces else []
     for namespace in (SERVING, PLATFORM) if known.made_namespaces else ():
         if kubectl.find("namespace", namespace):
             tell(f"delete the namespace {namespace}")
@@ -95,3 +95,21 @@ def _from_foreign(kubectl: Kubectl, known: Record, tell: Callable[[str], None]) 
         gateway.remove_gateway(kubectl)
         said.append("uninstalled Envoy Gateway; its custom resource definitions stay")
     return said
+
+
+def _without_rollouts(kubectl: Kubectl, tell: Callable[[str], None]) -> list[str]:
+    """Rollouts first, while their operator can still finish them: a finalizer without one would hold the namespace."""
+    kind = "modelrollouts.flightdeck.dev"
+    try:
+        found = kubectl.get(kind, "-n", SERVING)["items"]
+    except CommandFailed:  # no such kind, no such namespace
+        return []
+    if not found:
+        return []
+    tell("delete the rollouts")
+    try:
+        kubectl("delete", kind, "--all", "-n", SERVING, "--timeout=90s", timeout_s=110)
+    except CommandFailed:  # nobody finishes them
+        for name in (it["metadata"]["name"] for it in kubectl.get(kind, "-n", SERVING)["items"]):
+            kubectl("patch", kind, name, "-n", SERVING, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    return [f"deleted {len(found)} rollouts"]

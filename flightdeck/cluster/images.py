@@ -31,6 +31,10 @@ INPUTS = {
         "requirements/orchestration.txt",
     ),
     "mlflow": ("requirements/tracking.txt",),
+    "operator": (
+        "flightdeck/__init__.py", "flightdeck/contracts", "services/__init__.py", "services/rollout_operator",
+        "requirements/operator.txt",
+    ),
     # Not of the stack: `flightdeck load --job` builds it.
     "load": (
         "flightdeck/__init__.py", "flightdeck/load", "flightdeck/lab/__init__.py", "flightdeck/lab/users.py",

@@ -9,8 +9,8 @@ import yaml
 
 from .conftest import K8S, OVERLAYS, Document, Workload, render, workloads
 
-OURS = {"flightdeck/predictor", "flightdeck/pipelines", "flightdeck/mlflow"}
-MAY_ASK_THE_API_SERVER = {"dagster-daemon", "dagster-webserver", "prometheus"}
+OURS = {"flightdeck/predictor", "flightdeck/pipelines", "flightdeck/mlflow", "flightdeck/operator"}
+MAY_ASK_THE_API_SERVER = {"dagster-daemon", "dagster-webserver", "prometheus", "rollout-operator"}
 SHUT = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 Overlay = tuple[str, list[Document]]

@@ -1,0 +1,265 @@
+"""A cluster in memory for the operator's tests: API server, kubelet, Gateway, Valkey and users."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from flightdeck.contracts.artefact import FileDigest, ModelManifest, ServedFeature, manifest_bytes
+from flightdeck.contracts.model_spec import Task
+from flightdeck.contracts.prediction import PredictionRecord
+from flightdeck.contracts.release import ModelRef, Release
+from services.rollout_operator.kube import orders, replicas
+from services.rollout_operator.kube.api import Conflict
+from services.rollout_operator.kube.operator import rollout_of
+from services.rollout_operator.tick import Rollout
+from services.rollout_operator.workloads import workload_name
+
+CODE = f"r/predictor@sha256:{'c' * 64}"
+SPEC = """
+replicas: 2
+readyDeadline: 60s
+plan:
+  - shadow: {minPairs: 100, deadline: 10m}
+  - canary: {weight: 10, minRequests: 20, deadline: 10m}
+  - canary: {weight: 50, minRequests: 20, deadline: 10m}
+judge: {warmup: 0, margins: {errorRate: 0.05, scoreDelta: 0.2}}
+onDeadline: abort
+onNoData: abort
+onNewRelease: queueNewest
+"""
+TEMPLATE = {
+    "kind": "PodTemplate", "metadata": {"name": "predictor"},
+    "template": {"spec": {"containers": [{"name": "predictor", "image": CODE}]}},
+}  # fmt: skip
+PER_TICK = 200
+MANIFEST = manifest_bytes(
+    ModelManifest(
+        model="late", task=Task.CLASSIFICATION, horizon_min=120, unit="p", feature_project="p", views={},
+        feature_service="late_v1", decision_threshold=0.5, fallback_score=0.2,
+        features=[ServedFeature(
+            name="hour", source="on_demand", view="c", join_keys=[], feast_type="FLOAT", default=0.0
+        )],
+        files=[FileDigest(path="model.onnx", size_bytes=1, sha256="0" * 64)],
+    )
+).decode()  # fmt: skip
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as a test can."""
+
+
+class Cluster:
+    """API server, kubelet, Gateway, Valkey and users. A write counts as an effect, before which one may be killed."""
+
+    namespace = "n"
+
+    def __init__(self, scores: Callable[[int], float] = lambda _: 0.2) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.scores, self.now_s, self.requests = scores, 1000.0, 0
+        self.effects, self.kill_at, self.version = 0, 0, 0
+        self.log: list[PredictionRecord] = []
+        self.values: dict[str, bytes] = {}
+        self.counted: dict[tuple[str, str, str], int] = {}  # kind, cluster, address
+        self.weights: list[int] = []
+        self.failing = self.unready = ""
+        self.put(TEMPLATE)
+        self.put({"kind": "HTTPRoute", "metadata": {"name": "late"}, "spec": {}})
+        self.put({
+            "apiVersion": "flightdeck.dev/v1alpha1", "kind": "ModelRollout",
+            "metadata": {"name": "late", "uid": "0123456789", "namespace": "n"}, "spec": yaml.safe_load(SPEC),
+        })  # fmt: skip
+
+    # The API server
+
+    def put(self, document: Any) -> dict[str, Any]:
+        key = document["kind"], document["metadata"]["name"]
+        new, before = copy.deepcopy(dict(document)), self.objects.get(key, {})
+        meta = new["metadata"]
+        self.version += 1
+        meta["resourceVersion"] = str(self.version)
+        old = before.get("metadata", {}).get("generation", 0)
+        meta["generation"] = old + (new.get("spec") != before.get("spec"))
+        self.objects[key] = new
+        return copy.deepcopy(new)
+
+    def read(self, kind: str, name: str) -> dict[str, Any] | None:
+        return copy.deepcopy(self.objects.get((kind, name)))
+
+    def list(self, kind: str, selector: str, *, namespace: str = "") -> list[dict[str, Any]]:
+        if namespace:
+            return [{"metadata": {"name": "proxy"}, "status": {"phase": "Running", "podIP": "10.9.9.9"}}]
+        assert selector == f"{replicas.MODEL}=late"
+        return [copy.deepcopy(it) for (of, _), it in self.objects.items() if of == kind]
+
+    def apply(self, document: Any) -> dict[str, Any]:
+        self.effect()
+        before = self.objects.get((document["kind"], document["metadata"]["name"]), {})
+        return self.put({**before, **document, "metadata": {**before.get("metadata", {}), **document["metadata"]}})
+
+    def patch(self, kind: str, name: str, body: Any) -> dict[str, Any]:
+        self.effect()
+        found = copy.deepcopy(self.objects[kind, name])
+        if isinstance(body, list):
+            if found["metadata"].get("annotations", {}).get(orders.ANNOTATION) != body[0]["value"]:
+                raise Conflict("test")
+            del found["metadata"]["annotations"][orders.ANNOTATION]
+        for part, values in body.items() if isinstance(body, dict) else ():
+            found[part] |= values
+        return self.put(found)
+
+    def replace_status(self, document: Any) -> dict[str, Any]:
+        self.effect()
+        found = self.objects["ModelRollout", "late"]
+        if found["metadata"]["resourceVersion"] != document["metadata"]["resourceVersion"]:
+            raise Conflict("changed meanwhile")
+        return self.put({**found, "status": document["status"]})
+
+    def create(self, document: Any) -> dict[str, Any]:
+        return self.put(document)
+
+    def delete(self, kind: str, name: str) -> None:
+        self.effect()
+        if kind == "Deployment":
+            assert name not in self.routed(), f"{name} was retired while users were sent there"
+        self.objects.pop((kind, name), None)
+
+    def effect(self) -> None:
+        self.effects += 1
+        if self.effects == self.kill_at:
+            raise Killed
+
+    # Valkey
+
+    def set(self, key: str, value: bytes, ex: int) -> None:
+        self.effect()
+        self.values[key] = value
+
+    def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    # What a test wants
+
+    def release(self, version: str) -> Release:
+        ref = ModelRef(
+            name="late", version=version, sha256=hashlib.sha256(MANIFEST.encode()).hexdigest(),
+            image=f"r/models/late@sha256:{'d' * 64}",
+        )  # fmt: skip
+        return Release.model_validate({"image": CODE, "model": ref, "featureService": "late_v1"})
+
+    def want(self, version: str) -> None:
+        found = copy.deepcopy(self.rollout)
+        found["spec"]["release"] = self.release(version).model_dump(mode="json", by_alias=True)
+        self.put(found)
+
+    def annotate(self, text: str) -> None:
+        found = copy.deepcopy(self.rollout)
+        found["metadata"].setdefault("annotations", {})[orders.ANNOTATION] = text
+        self.put(found)
+
+    @property
+    def rollout(self) -> dict[str, Any]:
+        return self.objects["ModelRollout", "late"]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.rollout.get("status", {})
+        return found
+
+    def routed(self) -> dict[str, int]:
+        rules = self.objects["HTTPRoute", "late"]["spec"].get("rules") or [{"backendRefs": []}]
+        return {it["name"]: it["weight"] for it in rules[0]["backendRefs"]}
+
+    def start(self) -> Rollout:
+        """A new operator, which knows only what is kept."""
+        return rollout_of("late", self, self, Records(self), self.fetch)
+
+    # What happens outside
+
+    def fetch(self, url: str) -> str:
+        if url.endswith("/v1/manifest"):
+            return MANIFEST
+        labels = 'envoy_cluster_name="{}",envoy_endpoint_address="{}:3000"'
+        return "\n".join(
+            f"envoy_cluster_endpoint_rq_{kind}{{{labels.format(cluster, place)}}} {count}"
+            for (kind, cluster, place), count in self.counted.items()
+        )
+
+    @staticmethod
+    def address(name: str) -> str:
+        return f"10.0.0.{int(name[-8:][:2], 16)}"
+
+    def pass_time(self) -> None:
+        """Deployments get their pods, the Gateway takes the route, the users send their requests."""
+        self.now_s += 1.0
+        for kind in ("Pod", "EndpointSlice"):
+            for key in [key for key in self.objects if key[0] == kind]:
+                del self.objects[key]
+        for (kind, name), it in list(self.objects.items()):
+            if kind == "Deployment":
+                labels = it["metadata"]["labels"]
+                ready = labels[replicas.RELEASE] != self.unready
+                for n in range(it["spec"]["replicas"]):
+                    self.put({"kind": "Pod", "metadata": {"name": f"{name}-{n}", "labels": labels}, "status": {}})
+                    self.put({
+                        "kind": "EndpointSlice", "metadata": {"name": f"{name}-{n}", "labels": labels},
+                        "endpoints": [{
+                            "addresses": [self.address(name) + ("" if n == 0 else str(n))],
+                            "conditions": {"ready": ready},
+                        }],
+                    })  # fmt: skip
+        route = self.objects["HTTPRoute", "late"]
+        accepted = {"type": "Accepted", "status": "True", "observedGeneration": route["metadata"]["generation"]}
+        route["status"] = {"parents": [{"conditions": [accepted]}]}
+        weights = self.routed()
+        self.weights.append(min(weights.values(), default=0) if len(weights) > 1 else 0)
+        first = self.requests
+        champion = self.status.get("champion")
+        champion_name = workload_name(Release.model_validate(champion)) if champion else ""
+        for name, weight in weights.items():
+            assert ("Deployment", name) in self.objects, f"users were sent to {name}, which does not run"
+            count = PER_TICK * weight // 100
+            self.answer(name, first, count, "httproute/n/late/rule/0", champion=name == champion_name)
+            first += count
+        for filter in (route["spec"].get("rules") or [{}])[0].get("filters", []):
+            assert len(weights) == 1
+            copied = filter["requestMirror"]["backendRef"]["name"]
+            self.answer(copied, self.requests, PER_TICK, "httproute/n/late/rule/0-mirror-0", champion=False)
+        self.requests = first
+
+    def answer(self, name: str, first: int, count: int, cluster: str, *, champion: bool) -> None:
+        release_id = name.rpartition("-")[2]
+        failed = count if release_id == self.failing else 0
+        for kind, more in (("success", count - failed), ("error", failed)):
+            key = kind, cluster, self.address(name)
+            self.counted[key] = self.counted.get(key, 0) + more
+        for number in range(first, first + count):
+            self.log.append(
+                PredictionRecord(
+                    request_id=f"r{number}", row=0, entity_id=f"e{number}", asked_at_us=0, model="late", version="1",
+                    sha256="", feature_service="late_v1", features=[1.0], feature_hash="",
+                    score=0.2 if champion else self.scores(number), decision="negative", degraded=[], ages_s={},
+                    latency_us=1000, replica=f"{name}-0", release=release_id,
+                )
+            )  # fmt: skip
+
+
+class Records:
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.cursors: dict[str, str] = {}
+
+    def skip_to_now(self) -> None:
+        self.cursors["log"] = str(len(self.cluster.log))
+
+    def predictions(self) -> list[PredictionRecord]:
+        first = int(self.cursors.get("log", "0"))
+        self.cursors["log"] = str(len(self.cluster.log))
+        return self.cluster.log[first:]
+
+    def outcomes(self, task: Task) -> dict[str, float]:
+        return {}
