@@ -66,7 +66,7 @@ def apply(
         name, served = rollout.metadata.name, store.served()
         if served not in {None, name}:
             raise ValueError(f"{name}: the lab has one gateway, and the rollout {served} has it; nothing was changed")
-        what = store.apply(rollout, _who())
+        what = store.apply(rollout, who())
         print(f"rollout {name} {what}: {rollout.spec.release.short} [{rollout.spec.release.id}]")
         _next(store, name)
 
@@ -102,7 +102,7 @@ def release(
             asked = asked.model_copy(update={"model": model, "feature_service": feature_service})
         if image is not None:
             asked = asked.model_copy(update={"image": image})
-        what = store.apply(wanted.with_release(asked), _who())
+        what = store.apply(wanted.with_release(asked), who())
         print(f"rollout {name} {what}: {asked.short} [{asked.id}]")
         _next(store, name)
 
@@ -238,7 +238,7 @@ def undo(
     with _told():
         wanted, found = store.wanted(name), store.read_status(name)
         release = chosen_before(name, wanted.spec.release, found.releases if found else [], to)
-        store.apply(wanted.with_release(release), _who(), f"undo{f': {note}' if note else ''}")
+        store.apply(wanted.with_release(release), who(), f"undo{f': {note}' if note else ''}")
         print(f"rollout {name} wants {release.short} [{release.id}] again, instead of {wanted.spec.release.short}")
         if found and found.state and found.state.refused and found.state.refused.id == release.id:
             print(f"it was sent home the last time; try it again with `flightdeck rollout retry {name}`")
@@ -283,7 +283,8 @@ def _store(state: Path | None) -> Store:
     return Store(layout_of(state).rollouts)
 
 
-def _who() -> str:
+def who() -> str:
+    """`user@host`, for the history."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -323,7 +324,7 @@ def _order(state: Path | None, name: str, kind: str, note: str) -> None:
 
     store = _store(state)
     with _told():
-        number = store.order(name, Order(OrderKind(kind), _who(), note))
+        number = store.order(name, Order(OrderKind(kind), who(), note))
         print(f"order {number} for rollout {name}: {kind}")
         _next(store, name)
 

@@ -151,7 +151,7 @@ def _leave(name: str) -> None:
     assert isinstance(store, KubeStore) and isinstance(platform, KubePlatform)
     began = store.object["metadata"].get("deletionTimestamp", "")
     if state is not None:
-        platform.leave(state.champion, 0)
+        platform.leave(state.champion)
         if platform.route is not None and not routes.taken(platform.route) and not _late(began):
             raise Unavailable("the Gateway has not taken the champion's route yet")
     store.forget_evidence()
@@ -165,7 +165,8 @@ def _late(began: str) -> bool:
 def main() -> None:
     """Until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for loud in ("httpx", "kopf"):
+        logging.getLogger(loud).setLevel(logging.WARNING)
     kopf.run(
         registry=kopf.get_default_registry(), namespaces=[os.environ[NAMESPACE_ENV]],
         liveness_endpoint=f"http://0.0.0.0:{PORT}/healthz",

@@ -2,8 +2,9 @@
 
     kubectl annotate modelrollout late flightdeck.dev/order="abort numbers look odd"
 
-Exactly once: the text is remembered in the status with the decision that obeys it, then the annotation is taken away,
-and only if it still has that text. A process that dies in between finds the remembered text and just takes it away.
+`by=ann` as the second word says who, for the history. Exactly once: the text is remembered in the status with the
+decision that obeys it, then the annotation is taken away, and only if it still has that text. A process that dies in
+between finds the remembered text and just takes it away.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from services.rollout_operator.state import Order, OrderKind
 
 ANNOTATION = "flightdeck.dev/order"
-WHO = "flightdeck.dev/order-by"  # set by the command line beside it; without it: kubectl
+BY = "by="
 
 
 def text_of(rollout: Mapping[str, Any]) -> str:
@@ -24,7 +25,7 @@ def text_of(rollout: Mapping[str, Any]) -> str:
 
 
 def order_of(rollout: Mapping[str, Any]) -> Order | None:
-    """The first word is what to do, the rest is why.
+    """The first word is what to do, the rest is why; `by=` before it says who.
 
     Raises:
         ValueError: no such word.
@@ -36,8 +37,15 @@ def order_of(rollout: Mapping[str, Any]) -> Order | None:
     known = [str(it) for it in OrderKind]
     if kind not in known:
         raise ValueError(f"annotation {ANNOTATION}: {kind!r} is no order; there are: {', '.join(known)}")
-    who = str((rollout["metadata"].get("annotations") or {}).get(WHO, "kubectl"))
+    who = "kubectl"
+    if note.startswith(BY):
+        who, _, note = note.removeprefix(BY).partition(" ")
     return Order(OrderKind(kind), who, note.strip())
+
+
+def text(order: Order) -> str:
+    """The annotation that `order_of` reads."""
+    return " ".join(part for part in (str(order.kind), f"{BY}{order.who}", order.note) if part)
 
 
 def number_of(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from flightdeck.contracts.artefact import ArtefactError, ModelManifest
 from flightdeck.contracts.release import Release
@@ -141,11 +142,13 @@ class KubePlatform:
         """A release's pods never change: what stands is only made larger or smaller."""
         name = workload_name(release)
         if there is not None:
+            if self.owner().get("uid") not in _owners(there):
+                self._adopt(name)
             if there["spec"].get("replicas") != count:
                 self.api.patch("Deployment", name, {"spec": {"replicas": count}})
             return
         try:
-            for document in self._objects(release, count, self.owner()):
+            for document in reversed(self._objects(release, count, self.owner())):  # the Deployment last, as above
                 self.api.apply(document)
             self.unplaceable.pop(release.id, None)
         except (NotPlaceable, Refused) as error:
@@ -172,15 +175,15 @@ class KubePlatform:
 
     def _retire(self, name: str, deployment: Document, state: State) -> None:
         """What this rollout made and nobody wants, once no user can be sent there."""
-        mine = {it.get("uid") for it in deployment["metadata"].get("ownerReferences", ())}
-        if self.owner().get("uid") not in mine or (state.champion and name == workload_name(state.champion)):
+        serves = state.champion is not None and name == workload_name(state.champion)
+        if serves or self.owner().get("uid") not in _owners(deployment):
             return
         if self.route is not None and (name in routes.names(self.route) or not routes.taken(self.route)):
             return
-        self.api.delete("Deployment", name)
         self.api.delete("Service", name)
+        self.api.delete("Deployment", name)  # last: as long as it is there, the next tick comes back to both
 
-    def leave(self, champion: Release | None, replicas_wanted: int) -> None:
+    def leave(self, champion: Release | None) -> None:
         """The ModelRollout goes: the champion keeps all users and stays, as nobody's; candidates go with the object.
 
         Safe to repeat.
@@ -189,12 +192,23 @@ class KubePlatform:
             return
         self.look()
         self._route(workloads.http_route(self.model, {workload_name(champion): 100}, namespace=self.api.namespace))
+        self._own(workload_name(champion), [])
+
+    def _adopt(self, name: str) -> None:
+        """A champion that an earlier ModelRollout left behind becomes this one's."""
+        self._own(name, [dict(self.owner())])
+
+    def _own(self, name: str, mine: list[Document]) -> None:
+        """Deployment and Service of a release, with this owner of ours; others' stay."""
         for kind in ("Deployment", "Service"):
-            found = self.api.read(kind, workload_name(champion))
+            found = self.api.read(kind, name)
             if found is None:
                 continue
             uid = self.owner().get("uid")
-            left = [it for it in found["metadata"].get("ownerReferences", ()) if it.get("uid") != uid]
-            version = found["metadata"].get("resourceVersion")
-            meta = {"ownerReferences": left, "resourceVersion": version}
-            self.api.patch(kind, workload_name(champion), {"metadata": meta})
+            others = [it for it in found["metadata"].get("ownerReferences", ()) if it.get("uid") != uid]
+            meta = {"ownerReferences": others + mine, "resourceVersion": found["metadata"].get("resourceVersion")}
+            self.api.patch(kind, name, {"metadata": meta})
+
+
+def _owners(document: Mapping[str, Any]) -> set[str]:
+    return {it.get("uid", "") for it in document["metadata"].get("ownerReferences", ())}

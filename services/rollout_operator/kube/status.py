@@ -44,6 +44,10 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
             msgspec.convert(judged, Judgement) if judged else None,
             rollout=status.get("inForce", ""),
             weight=status.get("weight", 0),
+            mirrored=status.get("mirrored", False),
+            champion_ready=status.get("replicas", 0),
+            candidate_ready=status.get("candidateReady", 0),
+            replicas=status.get("wantedReplicas", 0),
             orders_done=number_of(status.get("order", "")),
             releases=[Release.model_validate(it) for it in status.get("releases", ())],
         )
@@ -64,8 +68,11 @@ def document(
     """
     state = status.state
     found: Document = {
-        "weight": status.weight,
+        "weight": status.weight if state and state.candidate else 0,
         "replicas": status.champion_ready,
+        "candidateReady": status.candidate_ready,
+        "wantedReplicas": status.replicas,
+        "mirrored": status.mirrored,
         "observedGeneration": generation,
         "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s),
         "history": history(before.get("history", ()), new),

@@ -221,7 +221,8 @@ class Cluster:
         champion = self.status.get("champion")
         champion_name = workload_name(Release.model_validate(champion)) if champion else ""
         for name, weight in weights.items():
-            assert ("Deployment", name) in self.objects, f"users were sent to {name}, which does not run"
+            for kind in ("Deployment", "Service"):
+                assert (kind, name) in self.objects, f"users were sent to {name}, which has no {kind}"
             count = PER_TICK * weight // 100
             self.answer(name, first, count, "httproute/n/late/rule/0", champion=name == champion_name)
             first += count

@@ -14,7 +14,7 @@ from services.rollout_operator.evidence import Attempts
 from services.rollout_operator.kube import api, counters, orders, replicas, routes, status
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import Status
-from services.rollout_operator.state import Paused, Phase, State, Transition
+from services.rollout_operator.state import Order, OrderKind, Paused, Phase, State, Transition
 from services.rollout_operator.verdict import Judgement, MetricVerdict, Verdict
 
 
@@ -199,6 +199,8 @@ def test_an_order_is_a_word_and_why():
     found = orders.order_of(annotated("abort numbers look odd"))
     assert found and (str(found.kind), found.note) == ("abort", "numbers look odd")
     assert orders.order_of({"metadata": {}}) is None
+    told = Order(OrderKind.PAUSE, "ann@desk", "the network is worked on")
+    assert orders.order_of(annotated(orders.text(told))) == told
     with pytest.raises(ValueError, match="'stop' is no order; there are: promote, abort"):
         orders.order_of(annotated("stop"))
 

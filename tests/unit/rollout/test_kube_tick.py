@@ -38,12 +38,13 @@ def drive(cluster: Cluster, until: Callable[[], bool], ticks: int = 90) -> list[
 
 
 def champion_is(cluster: Cluster, version: str) -> Callable[[], bool]:
-    """It serves alone: the phase is done and every other Deployment is gone."""
+    """It serves alone: the phase is done and every other Deployment and Service is gone."""
     return lambda: (
         cluster.status.get("phase") == "done"
         and cluster.status["championVersion"] == f"v{version}"
         and cluster.routed() == {workload_name(cluster.release(version)): 100}
         and [name for kind, name in cluster.objects if kind == "Deployment"] == list(cluster.routed())
+        and [name for kind, name in cluster.objects if kind == "Service"] == list(cluster.routed())
     )
 
 
@@ -208,9 +209,21 @@ def test_while_the_rollout_is_deleted_the_champion_is_left_to_itself(cluster):
     made = cluster.start()
     store = made.store
     assert isinstance(store, KubeStore)
-    made.platform.leave(cluster.release("1"), 2)  # type: ignore[attr-defined]
+    made.platform.leave(cluster.release("1"))  # type: ignore[attr-defined]
     assert cluster.routed() == {workload_name(cluster.release("1")): 100}
     champion = cluster.objects["Deployment", workload_name(cluster.release("1"))]
     candidate = cluster.objects["Deployment", workload_name(cluster.release("2"))]
     assert champion["metadata"]["ownerReferences"] == []
     assert candidate["metadata"]["ownerReferences"] == [owner_reference(cluster.rollout)]
+
+
+def test_a_champion_that_was_left_behind_is_adopted_by_the_next_rollout(cluster):
+    kept = cluster.rollout
+    cluster.start().platform.leave(cluster.release("1"))  # type: ignore[attr-defined]
+    new = {key: it for key, it in kept.items() if key != "status"}
+    cluster.put({**new, "metadata": {"name": "late", "namespace": "n", "uid": "another"}})
+    pods = [key for key in cluster.objects if key[0] == "Pod"]
+    drive(cluster, champion_is(cluster, "1"))
+    deployment = cluster.objects["Deployment", workload_name(cluster.release("1"))]
+    assert deployment["metadata"]["ownerReferences"] == [owner_reference(cluster.rollout)]
+    assert [key for key in cluster.objects if key[0] == "Pod"] == pods

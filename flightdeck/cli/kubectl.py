@@ -1,0 +1,231 @@
+"""`kubectl flightdeck`: look at a ModelRollout of a cluster, and step in. A plugin by its name on the PATH.
+
+It reads the object's status and writes an annotation, with kubectl and its context: no operator is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flightdeck.cli.options import show_table
+
+if TYPE_CHECKING:
+    from flightdeck.cluster.commands import Kubectl
+    from services.rollout_operator.remembered import Status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Rollouts of the cluster: status, history, promote, abort, pause, resume, retry, undo.\n\n"
+    "Example: kubectl flightdeck status late",
+)
+Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
+Note = Annotated[str, typer.Option("--note", help="Why; kept in the history.")]
+Context = Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")]
+KIND = "modelrollouts.flightdeck.dev"
+
+
+@app.command()
+def status(name: Name, context: Context = None) -> None:
+    """Phase, weight, verdict, reason, and one sentence per metric.
+
+    Example: kubectl flightdeck status late
+    """
+    from flightdeck.contracts.release import Release
+    from flightdeck.lab.rollout.sentences import judgement_of, lines
+
+    with _told():
+        rollout = _read(_kubectl(context), name)
+        found = _remembered(name, rollout)
+        wanted = rollout["spec"].get("release")
+        if found is None:
+            show_table((name, ""), [("phase", "none yet: no operator has looked at it, or nothing was released")])
+        else:
+            rows = lines(found, Release.model_validate(wanted) if wanted else None, time.time())
+            rows += [(it["type"], f"{it['status']}: {it['message']}") for it in _bad(rollout)]
+            if waiting := _annotation(rollout):
+                rows.append(("order", f"{waiting}: not yet obeyed"))
+            show_table((name, ""), [(label, _ours(words)) for label, words in rows])
+            judged = judgement_of(found)
+            if judged and judged.metrics:
+                print()
+                show_table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
+
+
+@app.command()
+def history(name: Name, context: Context = None) -> None:
+    """The newest decisions, oldest first.
+
+    Example: kubectl flightdeck history late
+    """
+    with _told():
+        entries = _read(_kubectl(context), name).get("status", {}).get("history", [])
+    rows = [
+        (it["at"], it["target"] if it.get("source") == it["target"] else f"{it.get('source', '-')} → {it['target']}",
+         it["reason"], it["who"])
+        for it in entries
+    ]  # fmt: skip
+    show_table(("when (UTC)", "what", "reason", "who"), rows)
+
+
+@app.command()
+def promote(name: Name, context: Context = None, note: Note = "") -> None:
+    """Skip the rest of the plan: to 100 % as soon as every replica of the candidate is ready.
+
+    Example: kubectl flightdeck promote late --note "only a text was changed"
+    """
+    _order(context, name, "promote", note)
+
+
+@app.command()
+def abort(name: Name, context: Context = None, note: Note = "") -> None:
+    """Send the candidate home, from any phase; all users go back to the champion.
+
+    Example: kubectl flightdeck abort late --note "numbers look odd"
+    """
+    _order(context, name, "abort", note)
+
+
+@app.command()
+def pause(name: Name, context: Context = None, note: Note = "") -> None:
+    """Stay as it is: weight, copies and what is left of the deadline. A candidate that surely fails is still aborted.
+
+    Example: kubectl flightdeck pause late --note "the network is being worked on"
+    """
+    _order(context, name, "pause", note)
+
+
+@app.command()
+def resume(name: Name, context: Context = None, note: Note = "") -> None:
+    """Go on after a pause.
+
+    Example: kubectl flightdeck resume late
+    """
+    _order(context, name, "resume", note)
+
+
+@app.command()
+def retry(name: Name, context: Context = None, note: Note = "") -> None:
+    """Try a release again that was sent home.
+
+    Example: kubectl flightdeck retry late --note "the full disk was to blame"
+    """
+    _order(context, name, "retry", note)
+
+
+@app.command()
+def undo(
+    name: Name,
+    context: Context = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Id of a release that was champion; default: the last other.")
+    ] = None,
+) -> None:
+    """Want the release before again. It goes through the plan like any candidate.
+
+    Example: kubectl flightdeck undo late
+    """
+    from flightdeck.cluster.champion import apply
+    from flightdeck.contracts.release import Release
+    from flightdeck.lab.rollout.sentences import chosen_before
+
+    with _told():
+        kubectl = _kubectl(context)
+        rollout = _read(kubectl, name)
+        found, body = _remembered(name, rollout), rollout["spec"].get("release")
+        if body is None:
+            raise ValueError(f"{name}: nothing was released yet")
+        release = chosen_before(name, Release.model_validate(body), found.releases if found else [], to)
+        wanted = {
+            "apiVersion": rollout["apiVersion"], "kind": rollout["kind"],
+            "metadata": {"name": name, "namespace": rollout["metadata"]["namespace"]},
+            "spec": {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)},
+        }  # fmt: skip
+        apply(kubectl, [wanted])
+        print(f"rollout {name} wants {release.short} [{release.id}] again")
+
+
+def _order(context: str | None, name: str, kind: str, note: str) -> None:
+    from flightdeck.cli.rollout import who
+    from flightdeck.cluster.names import SERVING
+    from services.rollout_operator.kube.orders import ANNOTATION, text
+    from services.rollout_operator.state import Order, OrderKind
+
+    with _told():
+        kubectl = _kubectl(context)
+        if waiting := _annotation(_read(kubectl, name)):
+            raise ValueError(f"{name}: another order waits to be obeyed: {waiting}; does the operator run?")
+        order = text(Order(OrderKind(kind), who(), note))
+        kubectl("annotate", KIND, name, "-n", SERVING, f"{ANNOTATION}={order}")
+        print(f"order for rollout {name}: {kind}; the operator obeys within a second or two")
+
+
+def _kubectl(context: str | None) -> Kubectl:
+    from flightdeck.cluster.commands import Kubectl, current_context
+
+    chosen = context or current_context()
+    if not chosen:
+        raise ValueError("no kubectl context; name one with --context")
+    return Kubectl(chosen)
+
+
+def _read(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    from flightdeck.cluster.names import SERVING
+
+    found = kubectl.find(KIND, name, SERVING)
+    if found is None:
+        there = ", ".join(it["metadata"]["name"] for it in kubectl.get(KIND, "-n", SERVING)["items"]) or "none"
+        raise ValueError(f"no ModelRollout {name} in {SERVING}; there are: {there}")
+    return found
+
+
+def _remembered(name: str, rollout: dict[str, Any]) -> Status | None:
+    from services.rollout_operator.kube.status import remembered
+
+    return remembered(name, rollout.get("status", {}), time.time())
+
+
+def _annotation(rollout: dict[str, Any]) -> str:
+    from services.rollout_operator.kube.orders import text_of
+
+    return text_of(rollout)
+
+
+def _bad(rollout: dict[str, Any]) -> list[dict[str, Any]]:
+    """Conditions that a person has to do something about."""
+    said = rollout.get("status", {}).get("conditions", [])
+    return [it for it in said if it["type"] == "PlanAccepted" and it["status"] != "True"]
+
+
+def _ours(words: str) -> str:
+    """The lab's sentences name the lab's command."""
+    return words.replace("flightdeck rollout", "kubectl flightdeck")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Expected failures end the command with their words; exit code 1."""
+    from flightdeck.cluster.commands import CommandFailed
+    from flightdeck.lab.rollout.sentences import NoSuchRelease
+
+    try:
+        yield
+    except (CommandFailed, NoSuchRelease, ValueError, json.JSONDecodeError) as error:
+        print(f"kubectl flightdeck: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def main() -> None:
+    """The plugin."""
+    app(prog_name="kubectl flightdeck")
+
+
+if __name__ == "__main__":
+    main()
