@@ -18,12 +18,13 @@ from flightdeck.cli.options import show_table
 
 if TYPE_CHECKING:
     from flightdeck.cluster.commands import Kubectl
+    from flightdeck.contracts.release import Release
     from services.rollout_operator.remembered import Status
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Rollouts of the cluster: status, history, promote, abort, pause, resume, retry, undo.\n\n"
+    help="Rollouts of the cluster: status, history, release, promote, abort, pause, resume, retry, undo.\n\n"
     "Example: kubectl flightdeck status late",
 )
 Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
@@ -132,7 +133,6 @@ def undo(
 
     Example: kubectl flightdeck undo late
     """
-    from flightdeck.cluster.champion import apply
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.sentences import chosen_before
 
@@ -143,13 +143,50 @@ def undo(
         if body is None:
             raise ValueError(f"{name}: nothing was released yet")
         release = chosen_before(name, Release.model_validate(body), found.releases if found else [], to)
-        wanted = {
-            "apiVersion": rollout["apiVersion"], "kind": rollout["kind"],
-            "metadata": {"name": name, "namespace": rollout["metadata"]["namespace"]},
-            "spec": {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)},
-        }  # fmt: skip
-        apply(kubectl, [wanted])
+        _want(kubectl, rollout, release)
         print(f"rollout {name} wants {release.short} [{release.id}] again")
+
+
+@app.command()
+def release(
+    name: Name,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Registered model version; default: the newest that may serve.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Code, by digest; default: what Git's PodTemplate names.")
+    ] = None,
+    context: Context = None,
+) -> None:
+    """Ask for another release: a version that the gates promoted, other code, or both.
+
+    Example: kubectl flightdeck release late --version 2
+    """
+    from flightdeck.cluster import champion
+    from flightdeck.cluster.forward import forward
+    from flightdeck.cluster.names import PLATFORM, SERVING
+    from services.rollout_operator.workloads import code_image
+
+    with _told():
+        kubectl = _kubectl(context)
+        rollout = _read(kubectl, name)
+        with forward(kubectl, PLATFORM, "mlflow", 5000) as tracking:
+            found = champion.versions(tracking, name)
+        if version is not None and not (found := [it for it in found if it.number == version]):
+            raise ValueError(f"{name}: MLflow knows no version {version}")
+        code = image or code_image(kubectl.get("podtemplate", champion.TEMPLATE, "-n", SERVING))
+        asked = champion.release_of(name, champion.may_serve(found), code)
+        _want(kubectl, rollout, asked)
+        print(f"rollout {name} wants {asked.short} [{asked.id}]; follow it with `kubectl flightdeck status {name}`")
+
+
+def _want(kubectl: Kubectl, rollout: dict[str, Any], release: Release) -> None:
+    """Under the releaser's field manager: Git does not own it."""
+    from flightdeck.cluster.champion import apply
+
+    meta = {key: rollout["metadata"][key] for key in ("name", "namespace")}
+    spec = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    apply(kubectl, [{"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": meta, "spec": spec}])
 
 
 def _order(context: str | None, name: str, kind: str, note: str) -> None:
@@ -212,12 +249,13 @@ def _ours(words: str) -> str:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Expected failures end the command with their words; exit code 1."""
+    from flightdeck.cluster.champion import NoChampion
     from flightdeck.cluster.commands import CommandFailed
     from flightdeck.lab.rollout.sentences import NoSuchRelease
 
     try:
         yield
-    except (CommandFailed, NoSuchRelease, ValueError, json.JSONDecodeError) as error:
+    except (CommandFailed, NoChampion, NoSuchRelease, ValueError, json.JSONDecodeError) as error:
         print(f"kubectl flightdeck: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 

@@ -144,6 +144,8 @@ class KubePlatform:
         if there is not None:
             if self.owner().get("uid") not in _owners(there):
                 self._adopt(name)
+            if not replicas.has_service(name, self.slices):  # each has a slice, even without an endpoint
+                self.api.apply(self._objects(release, count, self.owner())[1])
             if there["spec"].get("replicas") != count:
                 self.api.patch("Deployment", name, {"spec": {"replicas": count}})
             return

@@ -67,6 +67,11 @@ def owners(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }  # fmt: skip
 
 
+def has_service(name: str, slices: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the Service stands: one without endpoints has an empty slice."""
+    return any(_label(it, "kubernetes.io/service-name") == name for it in slices)
+
+
 def _ready(endpoint: Mapping[str, Any]) -> bool:
     conditions = endpoint.get("conditions") or {}
     return conditions.get("ready") is not False and not conditions.get("terminating")

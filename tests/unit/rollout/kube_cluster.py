@@ -205,8 +205,9 @@ class Cluster:
                 ready = labels[replicas.RELEASE] != self.unready
                 for n in range(it["spec"]["replicas"]):
                     self.put({"kind": "Pod", "metadata": {"name": f"{name}-{n}", "labels": labels}, "status": {}})
+                    service = {"kubernetes.io/service-name": name} if ("Service", name) in self.objects else {}
                     self.put({
-                        "kind": "EndpointSlice", "metadata": {"name": f"{name}-{n}", "labels": labels},
+                        "kind": "EndpointSlice", "metadata": {"name": f"{name}-{n}", "labels": labels | service},
                         "endpoints": [{
                             "addresses": [self.address(name) + ("" if n == 0 else str(n))],
                             "conditions": {"ready": ready},

@@ -10,6 +10,7 @@ import pytest
 
 from services.rollout_operator.kube import orders
 from services.rollout_operator.kube.api import Conflict
+from services.rollout_operator.kube.operator import IDLE_S, SETTLING_S, TICK_S, Loop
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.state import Phase
@@ -227,3 +228,37 @@ def test_a_champion_that_was_left_behind_is_adopted_by_the_next_rollout(cluster)
     deployment = cluster.objects["Deployment", workload_name(cluster.release("1"))]
     assert deployment["metadata"]["ownerReferences"] == [owner_reference(cluster.rollout)]
     assert [key for key in cluster.objects if key[0] == "Pod"] == pods
+
+
+def test_a_service_that_was_deleted_by_hand_comes_back(cluster):
+    name = workload_name(cluster.release("1"))
+    del cluster.objects["Service", name]
+    for key in [key for key in cluster.objects if key[0] == "EndpointSlice"]:
+        del cluster.objects[key]
+    cluster.start().tick(cluster.now_s)
+    assert ("Service", name) in cluster.objects
+
+
+def test_an_idle_rollout_looks_rarely_and_one_under_way_each_second(cluster, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("services.rollout_operator.kube.operator.time.monotonic", lambda: clock[0])
+    loop = Loop("late", cluster.start)
+    assert loop.tick() == TICK_S, "it has only just ended"
+    clock[0] += SETTLING_S + 1
+    assert loop.tick() == IDLE_S
+    cluster.want("2")
+    assert loop.tick() == TICK_S
+
+
+def test_after_a_failed_tick_it_begins_from_what_is_kept(cluster):
+    loop = Loop("late", cluster.start)
+    loop.tick()
+    read, cluster.read = cluster.read, away
+    assert loop.tick() == TICK_S and loop.rollout is None
+    cluster.read = read
+    loop.tick()
+    assert loop.rollout and loop.rollout.status.state and loop.rollout.status.state.phase is Phase.DONE
+
+
+def away(kind: str, name: str) -> None:
+    raise Unavailable("the API server is away")
