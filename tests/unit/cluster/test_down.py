@@ -72,3 +72,27 @@ def test_the_registry_stays_while_another_cluster_may_use_it(tmp_path: Path, mon
     assert gone == ["flightdeck"]
     take_down(tmp_path, context="kind-other", sure=False, tell=lambda _: None)
     assert gone == ["flightdeck", "other", "registry"]
+
+
+class Rollouts:
+    """kubectl before a cluster with rollouts, whose operator may be gone."""
+
+    def __init__(self, *names: str, finished: bool) -> None:
+        self.names, self.finished, self.said = list(names), finished, []  # type: ignore[var-annotated]
+
+    def get(self, *_: str) -> dict[str, object]:
+        return {"items": [{"metadata": {"name": name}} for name in self.names]}
+
+    def __call__(self, *args: str, timeout_s: float = 0) -> str:
+        self.said.append(args[0])
+        if args[0] == "delete" and not self.finished:
+            raise CommandFailed("timed out")
+        return ""
+
+
+@pytest.mark.parametrize(("finished", "said"), [(True, ["delete"]), (False, ["delete", "patch", "patch"])])
+def test_rollouts_go_first_and_without_an_operator_they_are_let_go(finished: bool, said: list[str]):
+    kubectl = Rollouts("late", "early", finished=finished)
+    assert down._without_rollouts(kubectl, lambda _: None) == ["deleted 2 rollouts"]  # type: ignore[arg-type]
+    assert kubectl.said == said
+    assert down._without_rollouts(Rollouts(finished=True), lambda _: None) == []  # type: ignore[arg-type]

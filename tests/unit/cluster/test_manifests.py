@@ -71,7 +71,7 @@ def test_an_overlay_that_is_not_there_is_refused_with_those_that_are(tmp_path: P
 
 def test_an_image_of_ours_without_digest_is_refused():
     some = {"flightdeck/mlflow": "localhost:5001/flightdeck/mlflow@sha256:" + "a" * 64}
-    with pytest.raises(ManifestError, match="no digest for flightdeck/pipelines, flightdeck/predictor"):
+    with pytest.raises(ManifestError, match="no digest for flightdeck/operator, flightdeck/pipelines, flightdeck/pred"):
         rendered(K8S / "overlays" / "kind", some)
 
 
