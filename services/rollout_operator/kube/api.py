@@ -75,7 +75,9 @@ class Kubernetes:
             config.load_incluster_config()
         except config.ConfigException:
             config.load_kube_config()
-        self._client = client.ApiClient()
+        settings = client.Configuration.get_default_copy()
+        settings.retries = False  # the next tick asks again; one that waits three times as long moves nobody meanwhile
+        self._client = client.ApiClient(settings)
 
     def read(self, kind: str, name: str) -> Document | None:
         """See Api."""
