@@ -15,7 +15,7 @@ app = typer.Typer(
     "Example: flightdeck images build && flightdeck images push --registry localhost:5001/flightdeck",
 )
 
-Names = Annotated[list[str] | None, typer.Argument(help="predictor, pipelines, mlflow; default: all.")]
+Names = Annotated[list[str] | None, typer.Argument(help="predictor, pipelines, mlflow, operator; default: all.")]
 
 
 def _chosen(names: list[str] | None) -> list[str]:

@@ -165,7 +165,7 @@ def _late(began: str) -> bool:
 def main() -> None:
     """Until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for loud in ("httpx", "kopf"):
+    for loud in ("httpx", "kopf", "aiohttp.access"):
         logging.getLogger(loud).setLevel(logging.WARNING)
     kopf.run(
         registry=kopf.get_default_registry(), namespaces=[os.environ[NAMESPACE_ENV]],
