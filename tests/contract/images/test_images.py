@@ -16,7 +16,7 @@ every_image = pytest.mark.parametrize("name", FILES)
 
 def copied(text: str) -> set[str]:
     """What the COPY lines take out of the checkout."""
-    lines = re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+    lines = re.findall(r"^COPY (?!--from)(.+)$", text.replace("\\\n", " "), re.MULTILINE)
     return {source.rstrip("/") for line in lines for source in line.split()[:-1]}
 
 
