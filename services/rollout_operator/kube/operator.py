@@ -20,7 +20,7 @@ import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.kube import counters, routes
-from services.rollout_operator.kube.api import Api, Kubernetes
+from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.plan import ENDED
@@ -31,9 +31,10 @@ from services.rollout_operator.workloads import owner_reference
 
 logger = logging.getLogger("flightdeck.rollout")
 TICK_S, SETTLING_S, IDLE_S = 1.0, 30.0, 150.0
+CONFLICT_S = 0.05
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
-PORT = 8080
+PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
 
 
 def rollout_of(
@@ -60,6 +61,10 @@ class Loop:
             self.rollout = self.rollout or self.make()
             self.rollout.tick(time.time())
             self._refusal(self.rollout)
+        except Conflict as error:  # somebody wrote first, often kopf its notes of the very change: decide anew, at once
+            logger.info("%s: this tick did not count: %s", self.name, error)
+            self.rollout = None
+            return CONFLICT_S
         except Unavailable as error:
             logger.info("%s: this tick did not count: %s", self.name, error)
             self.rollout = None
@@ -169,7 +174,7 @@ def main() -> None:
         logging.getLogger(loud).setLevel(logging.WARNING)
     kopf.run(
         registry=kopf.get_default_registry(), namespaces=[os.environ[NAMESPACE_ENV]],
-        liveness_endpoint=f"http://0.0.0.0:{PORT}/healthz",
+        liveness_endpoint=f"http://0.0.0.0:{os.environ.get(PORT_ENV, PORT)}/healthz",
     )  # fmt: skip
 
 
