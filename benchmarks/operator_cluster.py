@@ -95,6 +95,11 @@ class Cluster:
         )
         return found
 
+    def taken_over(self) -> int:
+        """How many an operator has looked at."""
+        found = self.custom.list_namespaced_custom_object(GROUP, VERSION_OF_CRD, SERVING, "modelrollouts")["items"]
+        return sum("state" in it.get("status", {}) for it in found)
+
     def want(self, name: str, release: Release) -> None:
         """As a deployer does."""
         body = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
@@ -134,6 +139,13 @@ class Cluster:
         self.apply(f"/apis/{ROUTES}/namespaces/{SERVING}/httproutes/{name}", route, manager="git")
         release = release_of(name, "a")
         self.want(name, release)
+        for it in workloads.release_objects(
+            _template(), release, namespace=SERVING, replicas=1, owner=workloads.owner_reference(self.rollout(name))
+        ):
+            group, plural = ("apis/apps/v1", "deployments") if it["kind"] == "Deployment" else ("api/v1", "services")
+            self.apply(f"/{group}/namespaces/{SERVING}/{plural}/{it['metadata']['name']}", it)
+        route = workloads.http_route(name, {workloads.workload_name(release): 100}, namespace=SERVING)
+        self.apply(f"/apis/{ROUTES}/namespaces/{SERVING}/httproutes/{name}", route)
         at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = workloads.first_champion_status(release, replicas=1, at=at)
         self.custom.patch_namespaced_custom_object_status(

@@ -30,7 +30,7 @@ from services.rollout_operator.tick import Rollout
 from services.rollout_operator.workloads import owner_reference
 
 logger = logging.getLogger("flightdeck.rollout")
-TICK_S, SETTLING_S, IDLE_S = 1.0, 30.0, 150.0
+TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 150.0
 CONFLICT_S = 0.05
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
@@ -52,8 +52,6 @@ class Loop:
     def __init__(self, name: str, make: Callable[[], Rollout]) -> None:
         self.name, self.make = name, make
         self.rollout: Rollout | None = None
-        self.changed_s = time.monotonic()
-        self.phase: object = None
 
     def tick(self) -> float:
         """Once; returns the seconds until the next one."""
@@ -72,13 +70,12 @@ class Loop:
         except Exception:
             logger.exception("%s: a tick failed; the next one begins from what is kept", self.name)
             self.rollout = None
-            return SETTLING_S / 3
-        state = self.rollout.status.state
-        phase = state.phase if state else None
-        if phase != self.phase:
-            self.phase, self.changed_s = phase, time.monotonic()
-        settled = time.monotonic() - self.changed_s > SETTLING_S
-        return IDLE_S if settled and (phase is None or phase in ENDED) else TICK_S
+            return BROKEN_S
+        state, platform = self.rollout.status.state, self.rollout.platform
+        idle = state is None or state.phase in ENDED
+        # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
+        # shall be is done until something changes.
+        return IDLE_S if idle and not (isinstance(platform, KubePlatform) and platform.left) else TICK_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:

@@ -42,6 +42,7 @@ class KubePlatform:
         self.owners: dict[str, str] = {}  # address -> release id, also of those that just went
         self.manifests: dict[str, ModelManifest] = {}
         self.unplaceable: dict[str, tuple[int, str]] = {}  # release id -> how often it was refused, and why
+        self.left = 1  # what the last tick had to do, or to leave to the next one; 0: all was as it shall be
 
     @property
     def selector(self) -> str:
@@ -110,7 +111,9 @@ class KubePlatform:
         """Pods before the route names them, and no pod goes before the Gateway has taken a route without it."""
         pairs = ((state.champion, wanted.champion_replicas), (state.candidate, wanted.candidate_replicas))
         kept = {release.id: (release, count) for release, count in pairs if release and count}
+        self.left = 1  # until it is known: the API server may be away
         there = {it["metadata"]["name"]: it for it in self.api.list("Deployment", self.selector)}
+        self.left = 0
         for release, count in kept.values():
             self._place(release, count, there.get(workload_name(release)))
         self._route(self.wanted_route(state, wanted))
@@ -143,12 +146,16 @@ class KubePlatform:
         name = workload_name(release)
         if there is not None:
             if self.owner().get("uid") not in _owners(there):
+                self.left += 1
                 self._adopt(name)
             if not replicas.has_service(name, self.slices):  # each has a slice, even without an endpoint
+                self.left += 1
                 self.api.apply(self._objects(release, count, self.owner())[1])
             if there["spec"].get("replicas") != count:
+                self.left += 1
                 self.api.patch("Deployment", name, {"spec": {"replicas": count}})
             return
+        self.left += 1
         try:
             for document in reversed(self._objects(release, count, self.owner())):  # the Deployment last, as above
                 self.api.apply(document)
@@ -169,9 +176,11 @@ class KubePlatform:
         """By levels: whatever a hand left there is put back."""
         if wanted is None or (self.route is not None and routes.same(self.route, wanted)):
             return
+        self.left += 1
         if self.route is None:
             raise Unavailable(f"there is no HTTPRoute {self.model}; Git owns it: `flightdeck deploy` makes it")
         if not wanted["spec"] and not routes.names(self.route):
+            self.left -= 1
             return  # let go already: what stands there is the API server's own
         self.route = self.api.apply(wanted)
 
@@ -180,6 +189,7 @@ class KubePlatform:
         serves = state.champion is not None and name == workload_name(state.champion)
         if serves or self.owner().get("uid") not in _owners(deployment):
             return
+        self.left += 1
         if self.route is not None and (name in routes.names(self.route) or not routes.taken(self.route)):
             return
         self.api.delete("Service", name)

@@ -10,7 +10,7 @@ import pytest
 
 from services.rollout_operator.kube import orders
 from services.rollout_operator.kube.api import Conflict
-from services.rollout_operator.kube.operator import IDLE_S, SETTLING_S, TICK_S, Loop
+from services.rollout_operator.kube.operator import IDLE_S, TICK_S, Loop
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.state import Phase
@@ -239,15 +239,19 @@ def test_a_service_that_was_deleted_by_hand_comes_back(cluster):
     assert ("Service", name) in cluster.objects
 
 
-def test_an_idle_rollout_looks_rarely_and_one_under_way_each_second(cluster, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("services.rollout_operator.kube.operator.time.monotonic", lambda: clock[0])
+def test_an_idle_rollout_looks_rarely_and_one_under_way_each_second(cluster):
     loop = Loop("late", cluster.start)
-    assert loop.tick() == TICK_S, "it has only just ended"
-    clock[0] += SETTLING_S + 1
-    assert loop.tick() == IDLE_S
+    assert loop.tick() == IDLE_S, "after a restart it finds all as it shall be"
     cluster.want("2")
     assert loop.tick() == TICK_S
+
+
+def test_a_rollout_that_ended_looks_soon_until_nothing_is_left_to_do(cluster):
+    loop = Loop("late", cluster.start)
+    loop.tick()
+    del cluster.objects["Deployment", workload_name(cluster.release("1"))]
+    assert loop.tick() == TICK_S, "it made the Deployment anew and looks whether that is all"
+    assert loop.tick() == IDLE_S
 
 
 def test_after_a_failed_tick_it_begins_from_what_is_kept(cluster):
