@@ -85,14 +85,26 @@ def verify(
     state: State = None,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Check signature of the card and every byte of the artefact. Example: flightdeck models verify late 3"""
+    """Check signature of the card, every byte of the artefact, and the gate's approval.
+
+    Exit code 5 also when the card says PROMOTE and no release of the version would be let in.
+
+    Example: flightdeck models verify late 3
+    """
     with told("models verify"):
+        from flightdeck.contracts.decision import Verdict
         from pipelines.registry.versions import verify_version
 
         found = verify_version(name, version, layout_of(state), tracking_uri=tracking_uri, public_key=public_key)
         print(
             f"{found.ref.name} v{found.ref.version}: card signed by the trusted key, artefact {found.ref.sha256} whole"
         )
+        if not found.unapproved:
+            print("approved by the gate: a release of it is let in")
+        elif found.card.verdict is Verdict.PROMOTE:
+            raise ValueError(f"{found.ref.name} v{found.ref.version} says PROMOTE, but {found.unapproved}")
+        else:
+            print(f"not approved: its card says {found.card.verdict.value}")
 
 
 @app.command()

@@ -11,6 +11,18 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Approval(_Strict):
+    """The gate's signed word that the version's card says PROMOTE (docs/gates.md)."""
+
+    card_sha256: str = pydantic.Field(
+        alias="cardSha256", pattern=r"^[0-9a-f]{64}$", description="Of the model card's canonical JSON."
+    )
+    signature: str = pydantic.Field(
+        pattern=r"^[0-9a-f]{128}$",
+        description="Ed25519, hex, of the gate job's key over version, content and verdict.",
+    )
+
+
 class ModelRef(_Strict):
     """One registered model version, by content."""
 
@@ -21,6 +33,9 @@ class ModelRef(_Strict):
         default=None,
         pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$",
         description="The artefact as an OCI image by digest, where nodes pull it; none in the lab.",
+    )
+    approval: Approval | None = pydantic.Field(
+        default=None, description="Without it a release is let in by a break-glass only."
     )
 
 
@@ -37,7 +52,8 @@ class Release(_Strict):
     def id(self) -> str:
         """Eight hex digits that name exactly this release: in the names of processes and clusters, and in tables.
 
-        Where the model lies (`model.image`) is no part of it: `model.sha256` names the content.
+        Where the model lies (`model.image`) is no part of it: `model.sha256` names the content. Nor is what the gate
+        said of it (`model.approval`).
         """
         content = "\n".join((self.image, self.model.name, self.model.version, self.model.sha256, self.feature_service))
         return hashlib.sha256(content.encode()).hexdigest()[:8]

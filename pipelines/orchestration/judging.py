@@ -58,5 +58,6 @@ def registered(tracking_uri: str, model: str, run_id: str, verdict: Verdict) -> 
     for item in MlflowRegistry(tracking_uri).versions(model):
         tags = dict(item.tags)
         if str(item.run_id) == run_id and tags.get("verdict") == verdict.value and "sha256" in tags:
-            return ModelRef(name=model, version=str(item.version), sha256=tags["sha256"])
+            word = versions.approval_of(tags)
+            return ModelRef(name=model, version=str(item.version), sha256=tags["sha256"], approval=word)
     return None

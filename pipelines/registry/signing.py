@@ -1,22 +1,29 @@
-"""Signs model cards with Ed25519 (RFC 8032) and checks them against a key that is trusted beforehand."""
+"""Signs model cards and approvals with Ed25519 (RFC 8032), checks cards against keys that are trusted beforehand."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
+from collections.abc import Collection
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flightdeck.contracts.approval import PUBLIC_KEY_ENV, keys_in, signed_by, statement
 from flightdeck.contracts.card import ModelCard, SignedCard
+from flightdeck.contracts.decision import Verdict
+from flightdeck.contracts.release import Approval
+
+__all__ = [
+    "KEY_ENV", "PUBLIC_FILE", "PUBLIC_KEY_ENV", "SignatureRefused", "approve", "card_bytes", "card_sha256",
+    "private_pem", "public_hex", "sign", "signing_key", "trusted_keys", "verify",
+]  # fmt: skip
 
 KEY_ENV = "FLIGHTDECK_SIGNING_KEY_FILE"
-PUBLIC_KEY_ENV = "FLIGHTDECK_PUBLIC_KEY_FILE"
 KEY_FILE = "signing.pem"
-PUBLIC_FILE = "signing.pub"  # hex of the 32 raw bytes
+PUBLIC_FILE = "signing.pub"  # hex of the 32 raw bytes; several while a key is replaced, one a line
 
 
 class SignatureRefused(ValueError):
@@ -26,6 +33,11 @@ class SignatureRefused(ValueError):
 def card_bytes(card: ModelCard) -> bytes:
     """Canonical JSON of a card: what is signed."""
     return json.dumps(card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def card_sha256(card: ModelCard) -> str:
+    """Names exactly this card; an approval carries it."""
+    return hashlib.sha256(card_bytes(card)).hexdigest()
 
 
 def public_hex(key: Ed25519PrivateKey) -> str:
@@ -74,8 +86,8 @@ def _make(path: Path) -> None:
         draft.unlink()
 
 
-def trusted_key(keys: Path) -> str:
-    """The public key, hex, that cards of this installation must carry.
+def trusted_keys(keys: Path) -> tuple[str, ...]:
+    """The public keys, hex, of which one must have signed what counts in this installation.
 
     The file that $FLIGHTDECK_PUBLIC_KEY_FILE names, else the public half of a private key that is given, else the
     lab's own. Only who signs needs the private one.
@@ -85,15 +97,16 @@ def trusted_key(keys: Path) -> str:
     """
     given = os.environ.get(PUBLIC_KEY_ENV)
     if not given and os.environ.get(KEY_ENV):
-        return public_hex(signing_key(keys))
+        return (public_hex(signing_key(keys)),)
     path = Path(given) if given else keys / PUBLIC_FILE
     try:
-        found = path.read_text().strip()
+        found = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SignatureRefused(f"{path} cannot be read: no key is trusted here; give --public-key") from error
-    if not re.fullmatch(r"[0-9a-f]{64}", found):
-        raise SignatureRefused(f"{path} holds {found[:20]!r}..., not the 64 hex digits of a public Ed25519 key")
-    return found
+    try:
+        return keys_in(found)
+    except ValueError as error:
+        raise SignatureRefused(f"{path}: {error}") from error
 
 
 def sign(card: ModelCard, key: Ed25519PrivateKey) -> SignedCard:
@@ -101,22 +114,32 @@ def sign(card: ModelCard, key: Ed25519PrivateKey) -> SignedCard:
     return SignedCard(card=card, public_key=public_hex(key), signature=key.sign(card_bytes(card)).hex())
 
 
-def verify(signed: SignedCard, trusted: str) -> ModelCard:
-    """The card, when `trusted` (hex) signed exactly this content.
+def approve(card: ModelCard, key: Ed25519PrivateKey) -> Approval:
+    """The gate's word on a registered version, for the releases that will ask for it.
+
+    Raises:
+        ValueError: the card does not say PROMOTE: nothing else is ever approved.
+    """
+    if card.verdict is not Verdict.PROMOTE:
+        raise ValueError(f"{card.model} v{card.version}: its card says {card.verdict.value}, no approval is signed")
+    digest = card_sha256(card)
+    said = statement(card.model, card.version, card.sha256, card.feature_service, digest)
+    return Approval(cardSha256=digest, signature=key.sign(said).hex())
+
+
+def verify(signed: SignedCard, trusted: Collection[str]) -> ModelCard:
+    """The card, when one of the `trusted` keys (hex) signed exactly this content.
 
     The key inside the signed card proves nothing by itself: anyone can put one there.
 
     Raises:
         SignatureRefused: another key, or altered content.
     """
-    if signed.public_key != trusted:
-        raise SignatureRefused(f"card is signed by {signed.public_key[:16]}..., trusted is {trusted[:16]}...")
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(trusted)).verify(
-            bytes.fromhex(signed.signature), card_bytes(signed.card)
-        )
-    except (InvalidSignature, ValueError) as error:
+    if signed.public_key not in trusted:
+        ours = ", ".join(f"{key[:16]}..." for key in trusted)
+        raise SignatureRefused(f"card is signed by {signed.public_key[:16]}..., trusted is {ours}")
+    if signed_by((signed.public_key,), signed.signature, card_bytes(signed.card)) is None:
         raise SignatureRefused(
             f"signature of {signed.card.model} {signed.card.version} does not fit its content: the card was altered"
-        ) from error
+        )
     return signed.card

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import pydantic
+
+from flightdeck.contracts import approval
 from flightdeck.contracts.artefact import ArtefactError
 from flightdeck.contracts.card import ModelCard, SignedCard
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.layout import StateLayout
-from flightdeck.contracts.release import ModelRef
+from flightdeck.contracts.release import Approval, ModelRef, Release
 from pipelines.gates.gate import REASON_CHARACTERS, GateReport, tell
 from pipelines.registry.artefacts import adopt, opened
 from pipelines.registry.card_page import page
@@ -21,10 +25,11 @@ from pipelines.registry.mlflow_adapter import (
     RegistryRefused,
     tracking_uri_or_env,
 )
-from pipelines.registry.signing import sign, signing_key, trusted_key, verify
+from pipelines.registry.signing import approve, card_sha256, sign, signing_key, trusted_keys, verify
 from pipelines.training.candidate import ARTEFACT_PATH, Candidate
 
 CARD_FILE = "card.json"
+APPROVAL = "approval"  # tag: contracts.release.Approval as JSON
 
 
 class NotPromotable(RuntimeError):
@@ -34,8 +39,9 @@ class NotPromotable(RuntimeError):
 def register(candidate: Candidate, report: GateReport) -> ModelRef:
     """Make the candidate a version, whatever its verdict: refused ones stay visible, and only `promote` lets one serve.
 
-    The card gets the version, is signed, and goes with the page into the run and beside the candidate. The tag
-    `verdict` is set last: a version without it was not finished.
+    The card gets the version, is signed, and goes with the page into the run and beside the candidate. With the verdict
+    PROMOTE the version gets an approval as well, without which no release of it is let in. The tag `verdict` is set
+    last: a version without it was not finished.
 
     Raises:
         ValueError: the report is about another candidate, or there is no usable signing key.
@@ -69,10 +75,12 @@ def register(candidate: Candidate, report: GateReport) -> ModelRef:
         (Path(draft) / CARD_FILE).write_text(signed.model_dump_json(indent=2))
         registry.upload(candidate.run_id, Path(draft))
     tell(registry, candidate.run_id, report)
-    registry.tag_version(
-        candidate.spec.name, version, {"reason": report.reason[:REASON_CHARACTERS], "verdict": report.verdict.value}
-    )
-    return ModelRef(name=candidate.spec.name, version=version, sha256=candidate.sha256)
+    word = approve(card, key) if report.verdict is Verdict.PROMOTE else None
+    tags = {"reason": report.reason[:REASON_CHARACTERS]}
+    if word:
+        tags[APPROVAL] = word.model_dump_json(by_alias=True)
+    registry.tag_version(candidate.spec.name, version, {**tags, "verdict": report.verdict.value})
+    return ModelRef(name=candidate.spec.name, version=version, sha256=candidate.sha256, approval=word)
 
 
 def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: str | None = None) -> None:
@@ -94,7 +102,7 @@ def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: s
     if tags.get("sha256") != ref.sha256:
         raise NotPromotable(f"{ref.name} v{ref.version} is {tags.get('sha256')}, asked for {ref.sha256}")
     try:
-        card = checked_card(registry, ref.name, ref.version, trusted_key(layout.keys))
+        card = checked_card(registry, ref.name, ref.version, trusted_keys(layout.keys))
     except (ValueError, RegistryRefused) as error:
         raise NotPromotable(f"{ref.name} v{ref.version}: no card to trust: {error}") from error
     if (card.verdict, card.sha256, card.version) != (Verdict.PROMOTE, ref.sha256, ref.version):
@@ -152,7 +160,17 @@ def _ref(found: object) -> ModelRef:
     name, version = str(getattr(found, "name", "?")), str(getattr(found, "version", "?"))
     if "sha256" not in tags:
         raise RegistryRefused(f"{name} v{version} has no tag sha256; it was not registered by `flightdeck gate`")
-    return ModelRef(name=name, version=version, sha256=tags["sha256"], image=tags.get("image"))
+    return ModelRef(
+        name=name, version=version, sha256=tags["sha256"], image=tags.get("image"), approval=approval_of(tags)
+    )
+
+
+def approval_of(tags: Mapping[str, str]) -> Approval | None:
+    """The gate's word that a version carries; None without one, and when it is none: then nothing is approved."""
+    try:
+        return Approval.model_validate_json(tags[APPROVAL]) if APPROVAL in tags else None
+    except pydantic.ValidationError:
+        return None
 
 
 def fetch(ref: ModelRef, layout: StateLayout, *, tracking_uri: str | None = None) -> Path:
@@ -172,8 +190,8 @@ def fetch(ref: ModelRef, layout: StateLayout, *, tracking_uri: str | None = None
     return folder
 
 
-def checked_card(registry: MlflowRegistry, name: str, version: str, trusted: str) -> ModelCard:
-    """The version's card, when the trusted key signed it.
+def checked_card(registry: MlflowRegistry, name: str, version: str, trusted: Collection[str]) -> ModelCard:
+    """The version's card, when a trusted key signed it.
 
     Raises:
         SignatureRefused: another key or altered content.
@@ -187,17 +205,22 @@ def checked_card(registry: MlflowRegistry, name: str, version: str, trusted: str
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """A version whose card and artefact were both checked."""
+    """A version whose card and artefact were both checked.
+
+    Args:
+        unapproved: why no release of it would be let in; empty when the gate approved exactly this version and card.
+    """
 
     ref: ModelRef
     card: ModelCard
     folder: Path
+    unapproved: str
 
 
 def verify_version(
     name: str, version: str, layout: StateLayout, *, tracking_uri: str | None = None, public_key: str | None = None
 ) -> Verified:
-    """Check signature, digest and version of one registered model.
+    """Check signature, digest and version of one registered model, and its approval.
 
     Args:
         public_key: hex of the trusted key (default: this installation's own).
@@ -207,9 +230,18 @@ def verify_version(
     """
     registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
     ref = find_version(name, version, tracking_uri=tracking_uri)
-    card = checked_card(registry, ref.name, ref.version, public_key or trusted_key(layout.keys))
+    trusted = (public_key,) if public_key else trusted_keys(layout.keys)
+    card = checked_card(registry, ref.name, ref.version, trusted)
     if (card.model, card.version, card.sha256) != (ref.name, ref.version, ref.sha256):
         raise ArtefactError(
             f"{ref.name} v{ref.version} is {ref.sha256}; its card is about {card.model} v{card.version}, {card.sha256}"
         )
-    return Verified(ref, card, fetch(ref, layout, tracking_uri=tracking_uri))
+    return Verified(ref, card, fetch(ref, layout, tracking_uri=tracking_uri), _unapproved(ref, card, trusted))
+
+
+def _unapproved(ref: ModelRef, card: ModelCard, trusted: Collection[str]) -> str:
+    found = card_sha256(card)
+    if ref.approval is not None and ref.approval.card_sha256 != found:
+        return f"its approval is of the card {ref.approval.card_sha256[:12]}, this one is {found[:12]}"
+    asked = Release(image="any", model=ref, feature_service=card.feature_service)  # type: ignore[call-arg]
+    return approval.refusal(asked, trusted)

@@ -29,6 +29,7 @@ from pipelines.registry.versions import (
     find_version,
     load_champion,
     promote,
+    promoted_version,
     register,
     verify_version,
 )
@@ -146,6 +147,12 @@ def test_a_forged_verdict_tag_does_not_help(run: Run, champion: ModelRef, layout
     MlflowRegistry(mlflow_server).tag_version(ref.name, ref.version, {"verdict": "PROMOTE"})
     with pytest.raises(NotPromotable, match="signed card says REJECT"):
         promote(ref, layout=layout, tracking_uri=mlflow_server)
+    assert promoted_version("trips", ref.version, tracking_uri=mlflow_server)[0].approval is None
+    assert champion.approval
+    moved = champion.approval.model_dump_json(by_alias=True)
+    MlflowRegistry(mlflow_server).tag_version(ref.name, ref.version, {"approval": moved})
+    found = verify_version("trips", ref.version, layout, tracking_uri=mlflow_server)
+    assert "its approval is of the card" in found.unapproved
 
 
 def test_a_known_feature_with_the_outcome_mixed_in_is_found_by_joining_again(run: Run, champion: ModelRef):
@@ -186,7 +193,7 @@ def test_another_machine_can_verify_fetch_and_judge(  # noqa: PLR0917  fixtures
     shutil.copy(layout.keys / "signing.pub", there.keys)
     assert find_version("trips", "champion", tracking_uri=mlflow_server) == champion
     verified = verify_version("trips", champion.version, there, tracking_uri=mlflow_server)
-    assert verified.card.verdict is Verdict.PROMOTE
+    assert verified.card.verdict is Verdict.PROMOTE and not verified.unapproved
     assert verified.folder == there.artefacts / champion.sha256
     candidate = load_candidate(first[0].run_id, there, mlflow_server)
     report = gate_candidate(candidate, None, join=join, truncate=lambda _: Truncated(10, ""), log=False)
@@ -246,6 +253,7 @@ def test_the_commands_list_show_verify_and_fetch(
     assert cli("models", "show", "trips", "champion") == 0
     assert f'"sha256": "{champion.sha256}"' in capsys.readouterr().out
     assert cli("models", "verify", "trips", champion.version) == 0
+    assert "approved by the gate" in capsys.readouterr().out
     assert cli("models", "fetch", "trips", "champion") == 0
     assert str(layout.artefacts / champion.sha256) in capsys.readouterr().out
     assert cli("models", "verify", "trips", champion.version, "--public-key", "00" * 32) == 5

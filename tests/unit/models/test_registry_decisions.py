@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from flightdeck.contracts import approval
 from flightdeck.contracts.artefact import ONNX_FILE, ArtefactError, ModelManifest, ServedFeature
 from flightdeck.contracts.card import Digests, GateResult, ModelCard, SignedCard
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.model_spec import ModelSpec, Task
+from flightdeck.contracts.release import ModelRef, Release
 from pipelines.registry.artefacts import adopt, bytes_digest, opened, store
 from pipelines.registry.card_page import page
 from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryUnavailable, tracking_uri_or_env
@@ -22,9 +24,12 @@ from pipelines.registry.signing import (
     PUBLIC_FILE,
     PUBLIC_KEY_ENV,
     SignatureRefused,
+    approve,
+    card_sha256,
+    public_hex,
     sign,
     signing_key,
-    trusted_key,
+    trusted_keys,
     verify,
 )
 
@@ -98,10 +103,10 @@ def test_a_signed_card_survives_json_and_an_altered_one_does_not(
     monkeypatch.delenv(KEY_ENV, raising=False)
     signed = sign(card, signing_key(tmp_path))
     again = SignedCard.model_validate_json(signed.model_dump_json(indent=2))
-    assert verify(again, trusted_key(tmp_path)) == card
+    assert verify(again, trusted_keys(tmp_path)) == card
     forged = signed.model_copy(update={"card": card.model_copy(update={"verdict": Verdict.PROMOTE})})
     with pytest.raises(SignatureRefused, match="altered"):
-        verify(forged, trusted_key(tmp_path))
+        verify(forged, trusted_keys(tmp_path))
 
 
 def test_a_card_signed_by_a_stranger_is_refused_although_its_signature_fits(
@@ -111,7 +116,7 @@ def test_a_card_signed_by_a_stranger_is_refused_although_its_signature_fits(
     signing_key(tmp_path / "ours")
     stranger = sign(card, signing_key(tmp_path / "theirs"))
     with pytest.raises(SignatureRefused, match="trusted"):
-        verify(stranger, trusted_key(tmp_path / "ours"))
+        verify(stranger, trusted_keys(tmp_path / "ours"))
 
 
 def test_the_public_half_alone_is_enough_to_trust_a_card(
@@ -121,16 +126,82 @@ def test_the_public_half_alone_is_enough_to_trust_a_card(
     signed = sign(card, signing_key(tmp_path / "gate"))
     monkeypatch.setenv(KEY_ENV, str(tmp_path / "not-mounted.pem"))
     monkeypatch.setenv(PUBLIC_KEY_ENV, str(tmp_path / "gate" / PUBLIC_FILE))
-    assert verify(signed, trusted_key(tmp_path / "nothing")) == card
+    assert verify(signed, trusted_keys(tmp_path / "nothing")) == card
 
 
-@pytest.mark.parametrize("content", [None, "", "no key", "ab" * 31])
+def approved(card: ModelCard, folder: Path) -> tuple[Release, str]:
+    """A release of the card's version as the gate leaves it, and the key that is trusted."""
+    key, said = signing_key(folder), card.model_copy(update={"verdict": Verdict.PROMOTE})
+    ref = ModelRef(name=card.model, version=card.version, sha256=card.sha256, approval=approve(said, key))
+    assert ref.approval and ref.approval.card_sha256 == card_sha256(said)
+    release = Release.model_validate({"image": "c", "model": ref, "featureService": card.feature_service})
+    return release, public_hex(key)
+
+
+def test_what_the_gate_approves_its_public_key_confirms(
+    tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv(KEY_ENV, raising=False)
+    release, key = approved(card, tmp_path)
+    assert approval.refusal(release, [key]) == ""
+    assert approval.refusal(Release.model_validate_json(release.model_dump_json(by_alias=True)), ["0" * 64, key]) == ""
+
+
+@pytest.mark.parametrize("verdict", [Verdict.HOLD, Verdict.REJECT])
+def test_no_other_verdict_is_approved(tmp_path: Path, card: ModelCard, verdict: Verdict):
+    with pytest.raises(ValueError, match=f"says {verdict}"):
+        approve(card.model_copy(update={"verdict": verdict}), signing_key(tmp_path))
+
+
+def test_an_approval_counts_for_its_version_content_and_features_only(
+    tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv(KEY_ENV, raising=False)
+    release, key = approved(card, tmp_path)
+    model, word = release.model, release.model.approval
+    assert word
+    altered = [
+        model.model_copy(update={"version": "4"}), model.model_copy(update={"sha256": "1" * 64}),
+        model.model_copy(update={"name": "n"}),
+        model.model_copy(update={"approval": word.model_copy(update={"card_sha256": "1" * 64})}),
+        model.model_copy(update={"approval": word.model_copy(update={"signature": "0" * 128})}),
+    ]  # fmt: skip
+    others = [release.model_copy(update={"model": it}) for it in altered]
+    others.append(release.model_copy(update={"feature_service": "m_v2"}))
+    for other in others:
+        assert "altered" in approval.refusal(other, [key]), other
+    assert "none of the 0 trusted keys" in approval.refusal(release, [])
+    assert approval.refusal(release.model_copy(update={"image": "other code"}), [key]) == ""
+
+
+def test_a_signed_card_is_no_approval(tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(KEY_ENV, raising=False)
+    release, key = approved(card, tmp_path)
+    word = release.model.approval
+    assert word
+    forged = word.model_copy(update={"signature": sign(card, signing_key(tmp_path)).signature})
+    other = release.model_copy(update={"model": release.model.model_copy(update={"approval": forged})})
+    assert approval.refusal(other, [key])
+
+
+def test_two_keys_are_trusted_while_one_replaces_the_other(
+    tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv(KEY_ENV, raising=False)
+    old, new = sign(card, signing_key(tmp_path / "old")), sign(card, signing_key(tmp_path / "new"))
+    both = tmp_path / "both.pub"
+    both.write_text(f"{old.public_key}  # until June\n\n{new.public_key}\n")
+    monkeypatch.setenv(PUBLIC_KEY_ENV, str(both))
+    assert verify(old, trusted_keys(tmp_path)) == verify(new, trusted_keys(tmp_path)) == card
+
+
+@pytest.mark.parametrize("content", [None, "", "no key", "ab" * 31, f"{'ab' * 32}\nno key", "# none"])
 def test_a_public_key_that_is_none_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None):
     monkeypatch.setenv(PUBLIC_KEY_ENV, str(tmp_path / "signing.pub"))
     if content is not None:
         (tmp_path / "signing.pub").write_text(content)
     with pytest.raises(SignatureRefused, match=r"signing.pub"):
-        trusted_key(tmp_path)
+        trusted_keys(tmp_path)
 
 
 def test_the_page_escapes_what_it_shows_and_fetches_nothing(card: ModelCard, spec: ModelSpec):
