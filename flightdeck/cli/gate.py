@@ -40,7 +40,7 @@ def gate(
         if not version.isdigit():
             ref = versions.register(candidate, report)
             print(f"registered {ref.name} v{ref.version} ({ref.sha256})")
-            if report.verdict.value == "PROMOTE":
+            if report.verdict.value != "REJECT":
                 ref = oci.publish(ref, layout.artefacts / ref.sha256, tracking_uri=uri)  # nothing in the lab
             if promote and report.verdict.value == "PROMOTE":
                 versions.promote(ref, layout=layout, tracking_uri=uri)

@@ -156,18 +156,27 @@ def release(
     image: Annotated[
         str | None, typer.Option("--image", help="Code, by digest; default: what Git's PodTemplate names.")
     ] = None,
+    break_glass: Annotated[
+        str | None, typer.Option("--break-glass", help="Why --version must go without the gate's approval.")
+    ] = None,
     context: Context = None,
 ) -> None:
     """Ask for another release: a version that the gates promoted, other code, or both.
 
+    A version without the gate's approval only with --break-glass: it becomes a warning and stays in the history.
+
     Example: kubectl flightdeck release late --version 2
     """
+    from flightdeck.cli.rollout import who
     from flightdeck.cluster import champion
     from flightdeck.cluster.forward import forward
     from flightdeck.cluster.names import PLATFORM, SERVING
+    from services.rollout_operator.kube import gatekeeper
     from services.rollout_operator.workloads import code_image
 
     with _told():
+        if break_glass is not None and (version is None or not break_glass.strip()):
+            raise ValueError("--break-glass needs a reason, and --version to say for which version it is")
         kubectl = _kubectl(context)
         rollout = _read(kubectl, name)
         with forward(kubectl, PLATFORM, "mlflow", 5000) as tracking:
@@ -175,16 +184,25 @@ def release(
         if version is not None and not (found := [it for it in found if it.number == version]):
             raise ValueError(f"{name}: MLflow knows no version {version}")
         code = image or code_image(kubectl.get("podtemplate", champion.TEMPLATE, "-n", SERVING))
-        asked = champion.release_of(name, champion.may_serve(found), code)
-        _want(kubectl, rollout, asked)
+        if break_glass is None or version is None:
+            asked = champion.release_of(name, champion.may_serve(found), code)
+            remembered = _remembered(name, rollout)
+            champion.refuse_unapproved(kubectl, asked, remembered.releases if remembered else ())
+            _want(kubectl, rollout, asked)
+        else:
+            asked = champion.release_of(name, champion.placeable(found, name, version), code)
+            _want(kubectl, rollout, asked, {gatekeeper.ANNOTATION: gatekeeper.text(who(), break_glass.strip())})
         print(f"rollout {name} wants {asked.short} [{asked.id}]; follow it with `kubectl flightdeck status {name}`")
 
 
-def _want(kubectl: Kubectl, rollout: dict[str, Any], release: Release) -> None:
-    """Under the releaser's field manager: Git does not own it."""
+def _want(
+    kubectl: Kubectl, rollout: dict[str, Any], release: Release, annotations: dict[str, str] | None = None
+) -> None:
+    """Under the releaser's field manager: Git does not own it. What an earlier call annotated goes with it."""
     from flightdeck.cluster.champion import apply
 
-    meta = {key: rollout["metadata"][key] for key in ("name", "namespace")}
+    meta: dict[str, Any] = {key: rollout["metadata"][key] for key in ("name", "namespace")}
+    meta |= {"annotations": annotations} if annotations else {}
     spec = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
     apply(kubectl, [{"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": meta, "spec": spec}])
 

@@ -17,11 +17,14 @@ import httpx
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.names import RELEASER, SERVING
 from flightdeck.cluster.readiness import explain, part_of, troubles_of
-from flightdeck.contracts.release import ModelRef, Release
-from services.rollout_operator import workloads
+from flightdeck.contracts import approval
+from flightdeck.contracts.release import Approval, ModelRef, Release
+from services.rollout_operator import gate, workloads
 
 TEMPLATE = "predictor"
 READY_S = 240.0
+PUBLIC = "signing-public"  # ConfigMap of the keys whose approvals count
+NOT_PUSHED = "its artefact was not pushed as an OCI image"
 
 
 class NoChampion(RuntimeError):
@@ -38,6 +41,17 @@ class Version:
     feature_service: str
     image: str
     reason: str = ""
+    approval: Approval | None = None
+
+    @property
+    def placeable(self) -> bool:
+        """It has all that a release of it needs on a cluster, whatever the gate says."""
+        return bool(self.sha256 and self.feature_service and self.image)
+
+    @property
+    def serves(self) -> bool:
+        """The gate let it pass, and said so in a form that travels with a release."""
+        return self.placeable and self.verdict == "PROMOTE" and self.approval is not None
 
 
 def versions(tracking_uri: str, name: str) -> list[Version]:
@@ -65,7 +79,7 @@ def versions(tracking_uri: str, name: str) -> list[Version]:
 
 def _version(number: str, tags: Mapping[str, str]) -> Version:
     names = ("sha256", "verdict", "feature_service", "image", "reason")
-    return Version(int(number), **{name: tags.get(name, "") for name in names})
+    return Version(int(number), **{name: tags.get(name, "") for name in names}, approval=approval.in_tags(tags))
 
 
 def may_serve(found: Sequence[Version]) -> Version:
@@ -77,17 +91,54 @@ def may_serve(found: Sequence[Version]) -> Version:
     if not found:
         raise NoChampion("no version may serve: none is registered")
     for it in found:
-        if it.verdict == "PROMOTE" and it.sha256 and it.feature_service and it.image:
+        if it.serves:
             return it
     top = found[0]
-    why = top.reason or "never gated" if top.verdict != "PROMOTE" else "its artefact was not pushed as an OCI image"
+    why = "it carries no approval of the gate; gate it again" if top.placeable else NOT_PUSHED
+    why = why if top.verdict == "PROMOTE" else top.reason or "never gated"
     raise NoChampion(f"no version may serve: v{top.number} {top.verdict or ''}: {why}")
 
 
 def release_of(name: str, version: Version, image: str) -> Release:
     """Code and model, both by digest, and what the model reads."""
-    model = ModelRef(name=name, version=str(version.number), sha256=version.sha256, image=version.image)
+    model = ModelRef(
+        name=name, version=str(version.number), sha256=version.sha256, image=version.image, approval=version.approval
+    )
     return Release.model_validate({"image": image, "model": model, "featureService": version.feature_service})
+
+
+def placeable(found: Sequence[Version], name: str, number: int) -> Version:
+    """The version that a person asks for past the gate.
+
+    Raises:
+        NoChampion: it is not there, or no pod could mount it.
+    """
+    for it in found:
+        if it.number == number and it.placeable:
+            return it
+    what = NOT_PUSHED + ": the gate rejected it, and then it pushes nothing" if found else "MLflow does not know it"
+    raise NoChampion(f"{name} v{number} cannot serve: {what}")
+
+
+def trust(kubectl: Kubectl) -> gate.Trust:
+    """The keys that the operator trusts, from where it has them."""
+    where = f"ConfigMap {PUBLIC} in {SERVING}"
+    try:
+        return gate.Trust(approval.keys_in((kubectl.find("configmap", PUBLIC, SERVING) or {})["data"]["signing.pub"]))
+    except KeyError:
+        return gate.Trust(problem=f"{where} is not there or has no signing.pub; see docs/kubernetes.md")
+    except ValueError as error:
+        return gate.Trust(problem=f"{where}, signing.pub: {error}")
+
+
+def refuse_unapproved(kubectl: Kubectl, release: Release, accepted: Sequence[Release] = ()) -> None:
+    """What the operator would refuse is not even asked for.
+
+    Raises:
+        NoChampion: the gate's word does not cover it; with the reason.
+    """
+    if why := gate.refusal(release, trust(kubectl), accepted):
+        raise NoChampion(f"{release.short} may not serve: {why}")
 
 
 def serve_first(kubectl: Kubectl, name: str, version: Version, tell: Callable[[str, int, int], None]) -> Release:
@@ -96,7 +147,7 @@ def serve_first(kubectl: Kubectl, name: str, version: Version, tell: Callable[[s
     Safe to repeat; a champion that serves keeps serving until the new one is ready.
 
     Raises:
-        NoChampion: there is no rollout or template of it, or its pods do not become ready.
+        NoChampion: there is no rollout or template of it, no trusted approval, or its pods do not become ready.
         CommandFailed: the API server refuses.
     """
     rollout = kubectl.find("modelrollouts.flightdeck.dev", name, SERVING)
@@ -105,6 +156,7 @@ def serve_first(kubectl: Kubectl, name: str, version: Version, tell: Callable[[s
         missing = f"ModelRollout {name}" if rollout is None else f"PodTemplate {TEMPLATE}"
         raise NoChampion(f"no {missing} in {SERVING}; run `flightdeck deploy` first")
     release = release_of(name, version, workloads.code_image(template))
+    refuse_unapproved(kubectl, release)
     replicas = int(rollout["spec"].get("replicas") or 1)
     documents = workloads.release_objects(
         template, release, namespace=SERVING, replicas=replicas, owner=workloads.owner_reference(rollout)

@@ -56,6 +56,9 @@ def _signing(kubectl: Kubectl) -> list[str]:
         _create(kubectl, PLATFORM, "signing-key", {"signing.pem": private_pem(key).decode()})
         made.append("signing-key")
     for namespace in (PLATFORM, SERVING):
+        there = kubectl.find("configmap", "signing-public", namespace)
+        if there and public_hex(key) in there.get("data", {}).get("signing.pub", ""):
+            continue  # perhaps beside the one that it replaces
         body = _object("ConfigMap", namespace, "signing-public", {"data": {"signing.pub": public_hex(key) + "\n"}})
         kubectl("apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "-f", "-", stdin=body)
     return made

@@ -131,7 +131,7 @@ class Up:
         run = self.run
         with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
             self.versions = champion.versions(tracking, run.model)
-        if any(it.verdict == "PROMOTE" and it.image for it in self.versions):
+        if any(it.serves for it in self.versions):
             stage.figure(f"{run.model} has {len(self.versions)} versions")
             return
         stand_clock(self.kubectl, run.until)

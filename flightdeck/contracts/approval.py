@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+import pydantic
 
 from flightdeck.contracts.decision import Verdict
-from flightdeck.contracts.release import Release
+from flightdeck.contracts.release import Approval, Release
 
 DOMAIN = b"flightdeck.dev/approval/v1\n"  # so that no other signature of the same key can pass for an approval
+TAG = "approval"  # of a registered version: an Approval as JSON
 PUBLIC_KEY_ENV = "FLIGHTDECK_PUBLIC_KEY_FILE"
 
 
@@ -28,6 +31,14 @@ def statement(model: str, version: str, sha256: str, feature_service: str, card_
         "cardSha256": card_sha256, "verdict": Verdict.PROMOTE.value,
     }  # fmt: skip
     return DOMAIN + json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def in_tags(tags: Mapping[str, str]) -> Approval | None:
+    """What a registered version carries; None without one, and when it is none: then nothing is approved."""
+    try:
+        return Approval.model_validate_json(tags[TAG]) if TAG in tags else None
+    except pydantic.ValidationError:
+        return None
 
 
 def keys_in(text: str) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""The gate step without Dagster: judge a candidate, register it signed, publish what may serve. Safe to repeat."""
+"""The gate step without Dagster: judge a candidate, register it signed, publish what was not rejected. Safe to repeat."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from flightdeck.contracts import approval
 from flightdeck.contracts.card import GateResult
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.release import ModelRef
@@ -28,7 +29,7 @@ class Judged:
 
 
 def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable[[str], None]) -> Judged:
-    """Gate the candidate of an MLflow run against the champion, register it, publish it when the verdict is PROMOTE.
+    """Gate the candidate of an MLflow run against the champion, register it, publish it unless it is rejected.
 
     A run that was registered before with this verdict (an earlier try ended between the steps) keeps its version; with
     another verdict it becomes another one, since a version's signed card never changes.
@@ -44,10 +45,10 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
     tell(f"{report.verdict.value}: {report.reason}")
     ref = registered(uri, model, run_id, report.verdict) or versions.register(candidate, report)
     tell(f"registered {ref.name} v{ref.version} ({ref.sha256})")
-    if report.verdict is Verdict.PROMOTE:
+    if report.verdict is not Verdict.REJECT:  # on HOLD a person may break the glass, and then nodes must find it
         ref = publish(ref, versions.fetch(ref, layout, tracking_uri=uri), tracking_uri=uri)
         tell(f"published {ref.image}" if ref.image else "not published: no registry for models is named")
-        if promote:
+        if promote and report.verdict is Verdict.PROMOTE:
             versions.promote(ref, layout=layout, tracking_uri=uri)
             tell(f"champion of {ref.name} is v{ref.version}")
     return Judged(ref, report.verdict, report.reason, report.results, champion.version if champion else None, uri)
@@ -58,6 +59,6 @@ def registered(tracking_uri: str, model: str, run_id: str, verdict: Verdict) -> 
     for item in MlflowRegistry(tracking_uri).versions(model):
         tags = dict(item.tags)
         if str(item.run_id) == run_id and tags.get("verdict") == verdict.value and "sha256" in tags:
-            word = versions.approval_of(tags)
+            word = approval.in_tags(tags)
             return ModelRef(name=model, version=str(item.version), sha256=tags["sha256"], approval=word)
     return None

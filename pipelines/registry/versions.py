@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-
-import pydantic
 
 from flightdeck.contracts import approval
 from flightdeck.contracts.artefact import ArtefactError
 from flightdeck.contracts.card import ModelCard, SignedCard
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.layout import StateLayout
-from flightdeck.contracts.release import Approval, ModelRef, Release
+from flightdeck.contracts.release import ModelRef, Release
 from pipelines.gates.gate import REASON_CHARACTERS, GateReport, tell
 from pipelines.registry.artefacts import adopt, opened
 from pipelines.registry.card_page import page
@@ -29,7 +27,6 @@ from pipelines.registry.signing import approve, card_sha256, sign, signing_key, 
 from pipelines.training.candidate import ARTEFACT_PATH, Candidate
 
 CARD_FILE = "card.json"
-APPROVAL = "approval"  # tag: contracts.release.Approval as JSON
 
 
 class NotPromotable(RuntimeError):
@@ -78,7 +75,7 @@ def register(candidate: Candidate, report: GateReport) -> ModelRef:
     word = approve(card, key) if report.verdict is Verdict.PROMOTE else None
     tags = {"reason": report.reason[:REASON_CHARACTERS]}
     if word:
-        tags[APPROVAL] = word.model_dump_json(by_alias=True)
+        tags[approval.TAG] = word.model_dump_json(by_alias=True)
     registry.tag_version(candidate.spec.name, version, {**tags, "verdict": report.verdict.value})
     return ModelRef(name=candidate.spec.name, version=version, sha256=candidate.sha256, approval=word)
 
@@ -161,16 +158,8 @@ def _ref(found: object) -> ModelRef:
     if "sha256" not in tags:
         raise RegistryRefused(f"{name} v{version} has no tag sha256; it was not registered by `flightdeck gate`")
     return ModelRef(
-        name=name, version=version, sha256=tags["sha256"], image=tags.get("image"), approval=approval_of(tags)
+        name=name, version=version, sha256=tags["sha256"], image=tags.get("image"), approval=approval.in_tags(tags)
     )
-
-
-def approval_of(tags: Mapping[str, str]) -> Approval | None:
-    """The gate's word that a version carries; None without one, and when it is none: then nothing is approved."""
-    try:
-        return Approval.model_validate_json(tags[APPROVAL]) if APPROVAL in tags else None
-    except pydantic.ValidationError:
-        return None
 
 
 def fetch(ref: ModelRef, layout: StateLayout, *, tracking_uri: str | None = None) -> Path:

@@ -127,7 +127,8 @@ class Wanted(msgspec.Struct, frozen=True):
 class Transition(msgspec.Struct, frozen=True):
     """One entry of the history. Source and target are the same where only something was said, e.g. that it holds.
 
-    `champion` and `candidate` are the release ids of the rollout it belongs to, as they were before its end.
+    `champion` and `candidate` are the release ids of the rollout it belongs to, as they were before its end. `event`
+    is the word for an alarm that the phase does not tell.
     """
 
     serial: int
@@ -139,6 +140,7 @@ class Transition(msgspec.Struct, frozen=True):
     candidate: str | None
     reason: str
     who: str
+    event: str | None = None
 
 
 def enc_hook(value: Any) -> Any:

@@ -19,7 +19,8 @@ from typing import Any
 import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
-from services.rollout_operator.kube import counters, routes
+from services.rollout_operator.gate import Trust
+from services.rollout_operator.kube import counters, gatekeeper, routes
 from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
@@ -38,10 +39,11 @@ PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
 
 
 def rollout_of(
-    name: str, api: Api, valkey: Any, records: Records, fetch: Callable[[str], str] = counters.fetch
-) -> Rollout:
+    name: str, api: Api, valkey: Any, records: Records, fetch: Callable[[str], str] = counters.fetch, *,
+    trust: Callable[[], Trust] = gatekeeper.key_file,
+) -> Rollout:  # fmt: skip
     """A rollout of the cluster, as it was left."""
-    store = KubeStore(api, valkey, name)
+    store = KubeStore(api, valkey, name, trust)
     platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
     return Rollout(name, store, platform, records)
 

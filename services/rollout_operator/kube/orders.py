@@ -37,10 +37,15 @@ def order_of(rollout: Mapping[str, Any]) -> Order | None:
     known = [str(it) for it in OrderKind]
     if kind not in known:
         raise ValueError(f"annotation {ANNOTATION}: {kind!r} is no order; there are: {', '.join(known)}")
+    return Order(OrderKind(kind), *said_by(note))
+
+
+def said_by(words: str) -> tuple[str, str]:
+    """Who, and what is left: `by=ann too slow` is (`ann`, `too slow`). Without `by=` it was somebody with kubectl."""
     who = "kubectl"
-    if note.startswith(BY):
-        who, _, note = note.removeprefix(BY).partition(" ")
-    return Order(OrderKind(kind), who, note.strip())
+    if words.startswith(BY):
+        who, _, words = words.removeprefix(BY).partition(" ")
+    return who, words.strip()
 
 
 def text(order: Order) -> str:

@@ -57,14 +57,14 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
 
 def document(
     status: Status, before: Mapping[str, Any], wanted: Release | None, new: Sequence[Transition], *,
-    order: str, generation: int, refusal: str, now_s: float,
+    order: str, generation: int, refusal: str, now_s: float, why: str = "Refused",
 ) -> Document:  # fmt: skip
     """The whole status.
 
     Args:
         before: as it was; conditions keep their time where they say the same. wanted: `spec.release`.
         new: entries of the history since then. order: text of the order that was obeyed and may still stand there.
-        refusal: why the spec cannot be followed; empty when it can.
+        refusal: why the spec cannot be followed; empty when it can. why: the same in one word.
     """
     state = status.state
     found: Document = {
@@ -74,7 +74,7 @@ def document(
         "wantedReplicas": status.replicas,
         "mirrored": status.mirrored,
         "observedGeneration": generation,
-        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s),
+        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s, why),
         "history": history(before.get("history", ()), new),
         "releases": [_plain(it) for it in status.releases],
         "inForce": status.rollout,
@@ -87,7 +87,7 @@ def document(
             found["verdict"] = str(status.judgement.verdict)
     if state is None:
         return found
-    found |= {"state": _bare(msgspec.to_builtins(state, enc_hook=enc_hook)), "phase": str(state.phase)}
+    found |= {"state": bare(msgspec.to_builtins(state, enc_hook=enc_hook)), "phase": str(state.phase)}
     found["reason"] = state.reason
     for role in ("champion", "candidate", "queued", "refused"):
         if (release := getattr(state, role)) is not None:
@@ -102,16 +102,16 @@ def document(
 def history(before: Sequence[Mapping[str, Any]], new: Sequence[Transition]) -> list[Document]:
     """The newest entries, oldest first; each with its time for people."""
     entries = [dict(it) for it in before]
-    entries += [_bare({**msgspec.to_builtins(it), "at": rfc3339(it.at_s)}) for it in new]
+    entries += [bare({**msgspec.to_builtins(it), "at": rfc3339(it.at_s)}) for it in new]
     return entries[-HISTORY_KEPT:]
 
 
 def conditions(  # noqa: PLR0917 - all that they tell of
     state: State | None, wanted: Release | None, before: Sequence[Mapping[str, Any]], refusal: str, generation: int,
-    now_s: float,
+    now_s: float, why: str = "Refused",
 ) -> list[Document]:  # fmt: skip
     """Progressing, Complete and PlanAccepted."""
-    said = [("PlanAccepted", "False" if refusal else "True", "Refused" if refusal else "Accepted", refusal)]
+    said = [("PlanAccepted", "False" if refusal else "True", why if refusal else "Accepted", refusal)]
     if state is not None:
         words, phase = state.reason, str(state.phase).capitalize()
         runs = state.phase in RUNNING or state.phase is Phase.ABORTING
@@ -134,21 +134,30 @@ def conditions(  # noqa: PLR0917 - all that they tell of
 
 
 def event(rollout: Mapping[str, Any], item: Transition) -> Document:
-    """A transition as a Kubernetes Event, for `kubectl describe`."""
-    meta, at = rollout["metadata"], rfc3339(item.at_s)
-    bad = item.target in (Phase.ABORTING, Phase.ABORTED)
+    """A transition as a Kubernetes Event, for `kubectl describe`. Named by the entry: told twice, it is still one."""
+    bad = item.event is not None or item.target in (Phase.ABORTING, Phase.ABORTED)
+    reason = item.event or str(item.target).capitalize()
+    return event_of(
+        rollout, name=str(item.serial), reason=reason, message=item.reason, warning=bad, at_s=item.at_s
+    )  # fmt: skip
+
+
+def event_of(
+    rollout: Mapping[str, Any], *, name: str, reason: str, message: str, warning: bool, at_s: float
+) -> Document:
+    """A Kubernetes Event about the rollout; `name` tells it from its others."""
+    meta, at = rollout["metadata"], rfc3339(at_s)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        # Named by the entry: told twice, it is still one Event.
-        "metadata": {"name": f"{meta['name']}.{meta['uid'][:8]}.{item.serial}", "namespace": meta["namespace"]},
+        "metadata": {"name": f"{meta['name']}.{meta['uid'][:8]}.{name}", "namespace": meta["namespace"]},
         "involvedObject": {
             "apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "name": meta["name"],
             "namespace": meta["namespace"], "uid": meta["uid"],
         },
-        "type": "Warning" if bad else "Normal",
-        "reason": str(item.target).capitalize(),
-        "message": item.reason[:1000],
+        "type": "Warning" if warning else "Normal",
+        "reason": reason,
+        "message": message[:1000],
         "firstTimestamp": at, "lastTimestamp": at, "count": 1,
         "source": {"component": "flightdeck-operator"},
     }  # fmt: skip
@@ -163,8 +172,8 @@ def _plain(release: Release) -> Document:
     return release.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _bare(value: Any) -> Any:
+def bare(value: Any) -> Any:
     """Without nulls: the schema of a Release knows none, and what is absent is None when it is read."""
     if isinstance(value, dict):
-        return {key: _bare(it) for key, it in value.items() if it is not None}
-    return [_bare(it) for it in value] if isinstance(value, list) else value
+        return {key: bare(it) for key, it in value.items() if it is not None}
+    return [bare(it) for it in value] if isinstance(value, list) else value

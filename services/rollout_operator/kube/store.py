@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +16,12 @@ import redis
 
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, parse_rollout
-from services.rollout_operator.kube import orders, status
+from services.rollout_operator import gate
+from services.rollout_operator.kube import gatekeeper, orders, status
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
-from services.rollout_operator.state import Order, Transition
+from services.rollout_operator.state import Order, OrderKind, Transition
 
 logger = logging.getLogger("flightdeck.rollout")
 FIGURES_S = 5.0  # between two writes for nothing but new figures of the judge
@@ -30,10 +31,12 @@ KEPT_S = 30 * 86_400  # evidence of a rollout that was deleted while Valkey was 
 class KubeStore:
     """One ModelRollout."""
 
-    def __init__(self, api: Api, valkey: Any, name: str) -> None:
-        self.api, self.valkey, self.name = api, valkey, name
+    def __init__(self, api: Api, valkey: Any, name: str, trust: Callable[[], gate.Trust]) -> None:
+        """`trust` tells the keys whose approvals count, as of now."""
+        self.api, self.valkey, self.name, self.trust = api, valkey, name, trust
         self.object: Document = {}
-        self.refusal = ""
+        self.refusal, self.why = "", "Refused"
+        self.admission: gate.Admission | None = None
         self.new: list[Transition] = []
         self.written_s = 0.0
 
@@ -42,17 +45,23 @@ class KubeStore:
     def wanted(self, name: str) -> ModelRollout:
         """Reads the object anew. One without a release wants what serves: Git names none, and may come first.
 
+        A release that is not let in is as if nobody had asked for it; the condition tells (gate.py).
+
         Raises:
             Unavailable: it is gone, or the API server does not answer. InvalidRollout: it cannot be followed.
         """
         self.object = self._read()
+        self.admission, self.why = None, "Refused"
         try:
             found = self._parsed()
-            self.refusal = ""
         except InvalidRollout as error:
             self.refusal = str(error)
             raise
-        return found
+        self.admission = gatekeeper.admit(self.object, found.spec.release, self.trust())
+        self.refusal, self.why = self.admission.refusal, gatekeeper.UNAPPROVED
+        if self.admission.release is None:
+            raise InvalidRollout(self.refusal)
+        return found.with_release(self.admission.release)
 
     def _parsed(self) -> ModelRollout:
         kept = self.object.get("status", {}).get("champion")
@@ -81,6 +90,8 @@ class KubeStore:
         except ValueError as error:
             logger.warning("%s: %s", name, error)
             return []
+        if found and found.kind is OrderKind.RETRY and self.admission and self.admission.refusal:
+            return []  # what is wanted is not let in, and no other release is meant
         return [(orders.number_of(text), found)] if found and orders.number_of(text) != number else []
 
     # What is remembered
@@ -106,19 +117,32 @@ class KubeStore:
         if not text:
             found.orders_done = 0  # taken away: the same words may come again
         release = self.object["spec"].get("release")
+        self._broken_glass(found)
         document = status.document(
             found, before, Release.model_validate(release) if release else None, self.new, order=obeyed,
             generation=self.object["metadata"].get("generation", 0), refusal=self.refusal, now_s=found.updated_at_s,
+            why=self.why,
         )  # fmt: skip
+        memory = gatekeeper.kept(self.admission.memory) if self.admission else before.get(gatekeeper.KEPT)
+        document |= {gatekeeper.KEPT: memory} if memory else {}
         self._write(document, before, found.updated_at_s)
         if obeyed:
             self._take_away(obeyed)
+
+    def _broken_glass(self, found: Status) -> None:
+        """Into the history, once, with the status that remembers it."""
+        seen = self.admission
+        if seen and seen.broken and seen.release and found.state:
+            found.state, self.new = gatekeeper.entered(
+                found.state, self.new, seen.release, seen.broken, found.updated_at_s
+            )
+            self.admission = msgspec.structs.replace(seen, broken=None)
 
     def write_refusal(self, now_s: float) -> None:
         """Says of a spec that was never followed why it cannot be."""
         before = self.object.get("status", {})
         generation = self.object["metadata"].get("generation", 0)
-        said = status.conditions(None, None, before.get("conditions", ()), self.refusal, generation, now_s)
+        said = status.conditions(None, None, before.get("conditions", ()), self.refusal, generation, now_s, self.why)
         self._write({**before, "conditions": said}, before, now_s)
 
     def _write(self, document: Document, before: Mapping[str, Any], now_s: float) -> None:
@@ -128,11 +152,12 @@ class KubeStore:
         self.object = self.api.replace_status({**self.object, "status": document})
         self.written_s = now_s
         told, self.new = self.new, []
-        for item in told:
+        events = [status.event(self.object, item) for item in told]
+        for event in [*events, *gatekeeper.refused(self.object, before, document, now_s)]:
             try:
-                self.api.create(status.event(self.object, item))
-            except (Unavailable, Refused) as error:  # the history has it; an Event is for people
-                logger.info("%s: no Event for entry %d: %s", self.name, item.serial, error)
+                self.api.create(event)
+            except (Unavailable, Refused) as error:  # the status has it; an Event is for people
+                logger.info("%s: no Event %s: %s", self.name, event["metadata"]["name"], error)
 
     def _take_away(self, text: str) -> None:
         try:

@@ -8,17 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flightdeck.contracts import approval
 from flightdeck.contracts.artefact import FileDigest, ModelManifest, ServedFeature, manifest_bytes
 from flightdeck.contracts.model_spec import Task
 from flightdeck.contracts.prediction import PredictionRecord
-from flightdeck.contracts.release import ModelRef, Release
-from services.rollout_operator.kube import orders, replicas
+from flightdeck.contracts.release import Approval, ModelRef, Release
+from services.rollout_operator.gate import Trust
+from services.rollout_operator.kube import gatekeeper, orders, replicas
 from services.rollout_operator.kube.api import Conflict
 from services.rollout_operator.kube.operator import rollout_of
 from services.rollout_operator.tick import Rollout
 from services.rollout_operator.workloads import workload_name
 
+GATE = Ed25519PrivateKey.from_private_bytes(b"g" * 32)  # the gate job's key
 CODE = f"r/predictor@sha256:{'c' * 64}"
 SPEC = """
 replicas: 2
@@ -49,6 +53,18 @@ MANIFEST = manifest_bytes(
 ).decode()  # fmt: skip
 
 
+def key_of(private: Ed25519PrivateKey) -> str:
+    return private.public_key().public_bytes_raw().hex()
+
+
+def approved(release: Release, key: Ed25519PrivateKey = GATE, said: bytes | None = None) -> Release:
+    """With the gate's word on its version, or with whatever else was signed."""
+    model, card = release.model, "c" * 64
+    right = approval.statement(model.name, model.version, model.sha256, release.feature_service, card)
+    word = Approval.model_validate({"cardSha256": card, "signature": key.sign(right if said is None else said).hex()})
+    return release.model_copy(update={"model": model.model_copy(update={"approval": word})})
+
+
 class Killed(BaseException):
     """SIGKILL, as far as a test can."""
 
@@ -67,6 +83,7 @@ class Cluster:
         self.counted: dict[tuple[str, str, str], int] = {}  # kind, cluster, address
         self.weights: list[int] = []
         self.failing = self.unready = ""
+        self.trust = Trust((key_of(GATE),))
         self.put(TEMPLATE)
         self.put({"kind": "HTTPRoute", "metadata": {"name": "late"}, "spec": {}})
         self.put({
@@ -149,16 +166,25 @@ class Cluster:
             name="late", version=version, sha256=hashlib.sha256(MANIFEST.encode()).hexdigest(),
             image=f"r/models/late@sha256:{'d' * 64}",
         )  # fmt: skip
-        return Release.model_validate({"image": CODE, "model": ref, "featureService": "late_v1"})
+        return approved(Release.model_validate({"image": CODE, "model": ref, "featureService": "late_v1"}))
 
     def want(self, version: str) -> None:
+        self.ask(self.release(version))
+
+    def ask(self, release: Release) -> None:
         found = copy.deepcopy(self.rollout)
-        found["spec"]["release"] = self.release(version).model_dump(mode="json", by_alias=True)
+        found["spec"]["release"] = release.model_dump(mode="json", by_alias=True, exclude_none=True)
         self.put(found)
 
     def annotate(self, text: str) -> None:
+        self.annotated(orders.ANNOTATION, text)
+
+    def break_glass(self, text: str) -> None:
+        self.annotated(gatekeeper.ANNOTATION, text)
+
+    def annotated(self, key: str, text: str) -> None:
         found = copy.deepcopy(self.rollout)
-        found["metadata"].setdefault("annotations", {})[orders.ANNOTATION] = text
+        found["metadata"].setdefault("annotations", {})[key] = text
         self.put(found)
 
     @property
@@ -176,7 +202,7 @@ class Cluster:
 
     def start(self) -> Rollout:
         """A new operator, which knows only what is kept."""
-        return rollout_of("late", self, self, Records(self), self.fetch)
+        return rollout_of("late", self, self, Records(self), self.fetch, trust=lambda: self.trust)
 
     # What happens outside
 
