@@ -116,7 +116,7 @@ def placeable(found: Sequence[Version], name: str, number: int) -> Version:
     for it in found:
         if it.number == number and it.placeable:
             return it
-    what = NOT_PUSHED + ": the gate rejected it, and then it pushes nothing" if found else "MLflow does not know it"
+    what = f"{NOT_PUSHED}; the gate pushes none that it rejects" if found else "MLflow does not know it"
     raise NoChampion(f"{name} v{number} cannot serve: {what}")
 
 

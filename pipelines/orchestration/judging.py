@@ -1,4 +1,4 @@
-"""The gate step without Dagster: judge a candidate, register it signed, publish what was not rejected. Safe to repeat."""
+"""The gate step without Dagster: judge, register signed, publish what was not rejected. Safe to repeat."""
 
 from __future__ import annotations
 

@@ -116,10 +116,9 @@ class KubeStore:
         obeyed = text if text and orders.number_of(text) == found.orders_done else ""
         if not text:
             found.orders_done = 0  # taken away: the same words may come again
-        release = self.object["spec"].get("release")
         self._broken_glass(found)
         document = status.document(
-            found, before, Release.model_validate(release) if release else None, self.new, order=obeyed,
+            found, before, self._asked(), self.new, order=obeyed,
             generation=self.object["metadata"].get("generation", 0), refusal=self.refusal, now_s=found.updated_at_s,
             why=self.why,
         )  # fmt: skip
@@ -128,6 +127,13 @@ class KubeStore:
         self._write(document, before, found.updated_at_s)
         if obeyed:
             self._take_away(obeyed)
+
+    def _asked(self) -> Release | None:
+        """What is asked for; None also where it cannot be read: that is told as a refusal, and it does not serve."""
+        try:
+            return Release.model_validate(self.object["spec"]["release"])
+        except (KeyError, ValueError):
+            return None
 
     def _broken_glass(self, found: Status) -> None:
         """Into the history, once, with the status that remembers it."""
