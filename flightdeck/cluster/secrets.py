@@ -41,7 +41,7 @@ def ensure_secrets(kubectl: Kubectl) -> list[str]:
 
 
 def _signing(kubectl: Kubectl) -> list[str]:
-    """The gate's private key, and its public half for whoever checks."""
+    """The gate's private key, and its public half for whoever checks; a key of before stays until it is taken out."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -56,10 +56,13 @@ def _signing(kubectl: Kubectl) -> list[str]:
         _create(kubectl, PLATFORM, "signing-key", {"signing.pem": private_pem(key).decode()})
         made.append("signing-key")
     for namespace in (PLATFORM, SERVING):
-        there = kubectl.find("configmap", "signing-public", namespace)
-        if there and public_hex(key) in there.get("data", {}).get("signing.pub", ""):
-            continue  # perhaps beside the one that it replaces
-        body = _object("ConfigMap", namespace, "signing-public", {"data": {"signing.pub": public_hex(key) + "\n"}})
+        there = kubectl.find("configmap", "signing-public", namespace) or {}
+        trusted = str(there.get("data", {}).get("signing.pub", ""))
+        if public_hex(key) in trusted:
+            continue
+        body = _object(
+            "ConfigMap", namespace, "signing-public", {"data": {"signing.pub": f"{public_hex(key)}\n{trusted}"}}
+        )
         kubectl("apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "-f", "-", stdin=body)
     return made
 
