@@ -19,7 +19,7 @@ from flightdeck.contracts.release import Release
 from services.rollout_operator import gate
 from services.rollout_operator.kube import status
 from services.rollout_operator.kube.orders import said_by
-from services.rollout_operator.state import Phase, State, Transition, dec_hook, enc_hook
+from services.rollout_operator.state import Phase, State, Transition, dec_hook
 
 ANNOTATION = "flightdeck.dev/break-glass"
 KEPT = "gate"  # key of the status
@@ -67,8 +67,12 @@ def admit(rollout: Mapping[str, Any], wanted: Release, trust: gate.Trust) -> gat
 
 
 def kept(memory: gate.Memory) -> Document:
-    """For the status."""
-    found: Document = status.bare(msgspec.to_builtins(memory, enc_hook=enc_hook))
+    """For the status; without nulls, as all of it."""
+    found: Document = {}
+    if memory.asked:
+        found["asked"] = memory.asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if memory.glass:
+        found["glass"] = msgspec.to_builtins(memory.glass)
     return found
 
 

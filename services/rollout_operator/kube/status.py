@@ -87,7 +87,7 @@ def document(
             found["verdict"] = str(status.judgement.verdict)
     if state is None:
         return found
-    found |= {"state": bare(msgspec.to_builtins(state, enc_hook=enc_hook)), "phase": str(state.phase)}
+    found |= {"state": _bare(msgspec.to_builtins(state, enc_hook=enc_hook)), "phase": str(state.phase)}
     found["reason"] = state.reason
     for role in ("champion", "candidate", "queued", "refused"):
         if (release := getattr(state, role)) is not None:
@@ -102,7 +102,7 @@ def document(
 def history(before: Sequence[Mapping[str, Any]], new: Sequence[Transition]) -> list[Document]:
     """The newest entries, oldest first; each with its time for people."""
     entries = [dict(it) for it in before]
-    entries += [bare({**msgspec.to_builtins(it), "at": rfc3339(it.at_s)}) for it in new]
+    entries += [_bare({**msgspec.to_builtins(it), "at": rfc3339(it.at_s)}) for it in new]
     return entries[-HISTORY_KEPT:]
 
 
@@ -172,8 +172,8 @@ def _plain(release: Release) -> Document:
     return release.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def bare(value: Any) -> Any:
+def _bare(value: Any) -> Any:
     """Without nulls: the schema of a Release knows none, and what is absent is None when it is read."""
     if isinstance(value, dict):
-        return {key: bare(it) for key, it in value.items() if it is not None}
-    return [bare(it) for it in value] if isinstance(value, list) else value
+        return {key: _bare(it) for key, it in value.items() if it is not None}
+    return [_bare(it) for it in value] if isinstance(value, list) else value
