@@ -1,4 +1,4 @@
-"""The tick's store on Kubernetes: the ModelRollout itself, and a key in the streams' Valkey for the evidence.
+"""The tick's store on Kubernetes: the ModelRollout itself, and two keys in the streams' Valkey: evidence and looks.
 
 The status is written whole and only over the version that was read (resourceVersion): of two operators, or of a
 decision on a spec that changed meanwhile, one fails with Conflict and decides anew. So nothing needs a lock.
@@ -16,7 +16,7 @@ import redis
 
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, parse_rollout
-from services.rollout_operator.kube import orders, status
+from services.rollout_operator.kube import looks, orders, status
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
@@ -36,6 +36,7 @@ class KubeStore:
         self.refusal = ""
         self.new: list[Transition] = []
         self.written_s = 0.0
+        self.looks, self.answered = looks.Looks(valkey), False
 
     # What people want
 
@@ -45,7 +46,7 @@ class KubeStore:
         Raises:
             Unavailable: it is gone, or the API server does not answer. InvalidRollout: it cannot be followed.
         """
-        self.object = self._read()
+        self.object, self.answered = self._read(), False
         try:
             found = self._parsed()
             self.refusal = ""
@@ -141,7 +142,9 @@ class KubeStore:
             logger.info("%s: the obeyed order stays: %s", self.name, error)
 
     def look(self, name: str, look: Look) -> None:
-        """Not kept here: the judge's figures are in the status."""
+        """Beside the evidence, and only when Valkey took that in this tick: nobody waits for it twice."""
+        if self.answered and self.looks.due(look) and not self.looks.keep(self.object["metadata"]["uid"], look):
+            logger.info("%s: Valkey did not keep a look", name)
 
     # Evidence
 
@@ -157,6 +160,7 @@ class KubeStore:
             self.valkey.set(self.key, content, ex=KEPT_S)
         except redis.RedisError as error:
             raise Unavailable(f"Valkey did not keep the evidence: {error}") from error
+        self.answered = True
 
     def load_evidence(self, name: str) -> KeptEvidence | None:
         """Raises Unavailable when Valkey does not answer: that is not the same as no evidence."""
@@ -172,7 +176,7 @@ class KubeStore:
     def forget_evidence(self) -> None:
         """When the object goes."""
         try:
-            self.valkey.delete(self.key)
+            self.valkey.delete(self.key, looks.key(self.object["metadata"]["uid"]))
         except redis.RedisError as error:
             logger.info("%s: evidence stays until it expires: %s", self.name, error)
 
