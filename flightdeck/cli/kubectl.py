@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,11 +35,20 @@ KIND = "modelrollouts.flightdeck.dev"
 
 
 @app.command()
-def status(name: Name, context: Context = None) -> None:
-    """Phase, weight, verdict, reason, and one sentence per metric.
+def status(
+    name: Name,
+    context: Context = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the evidence page with plots to this file instead.")
+    ] = None,
+) -> None:
+    """Phase, weight, verdict, reason, and one sentence per metric; or a page with the evidence at each look.
 
-    Example: kubectl flightdeck status late
+    Example: kubectl flightdeck status late --html late.html
     """
+    if html is not None:
+        _page(name, context, html)
+        return
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.sentences import judgement_of, lines
 
@@ -180,6 +190,25 @@ def release(
         print(f"rollout {name} wants {asked.short} [{asked.id}]; follow it with `kubectl flightdeck status {name}`")
 
 
+def _page(name: str, context: str | None, path: Path) -> None:
+    from flightdeck.cluster import rollout_page
+
+    with _told():
+        from flightdeck.pages.rollout import NothingToShow  # needs matplotlib, which a small installation lacks
+
+        kubectl = _kubectl(context)
+        rollout = _read(kubectl, name)
+        try:
+            missing = rollout_page.write(
+                rollout, path, lambda: rollout_page.read_looks(kubectl, rollout["metadata"]["uid"])
+            )
+        except NothingToShow as error:
+            raise ValueError(str(error)) from error
+        print(path)
+        if missing:
+            raise ValueError(f"the page has no plots. {missing}")
+
+
 def _want(kubectl: Kubectl, rollout: dict[str, Any], release: Release) -> None:
     """Under the releaser's field manager: Git does not own it."""
     from flightdeck.cluster.champion import apply
@@ -255,7 +284,10 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (CommandFailed, NoChampion, NoSuchRelease, ValueError, json.JSONDecodeError) as error:
+    except ModuleNotFoundError as error:
+        print(f"kubectl flightdeck: this needs the package {error.name}; `make setup` installs it", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (CommandFailed, NoChampion, NoSuchRelease, OSError, ValueError, json.JSONDecodeError) as error:
         print(f"kubectl flightdeck: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 
