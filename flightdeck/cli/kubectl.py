@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Rollouts of the cluster: status, history, release, promote, abort, pause, resume, retry, undo.\n\n"
+    help="Rollouts of the cluster: status, watch, history, release, promote, abort, pause, resume, retry, undo.\n\n"
     "Example: kubectl flightdeck status late",
 )
 Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
@@ -68,6 +68,39 @@ def status(
             if judged and judged.metrics:
                 print()
                 show_table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
+
+
+@app.command()
+def watch(
+    name: Name,
+    context: Context = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="At most so long, such as 90s, 10m or 1h; default: until it ends.")
+    ] = None,
+) -> None:
+    """Follow a rollout to its end, one line per change.
+
+    Exit code 0: the wanted release is champion, 1: aborted or refused, 124: neither within --timeout, 130: ctrl-C.
+
+    Example: kubectl flightdeck watch late --timeout 30m
+    """
+    from flightdeck.cluster import rollout_watch
+    from flightdeck.contracts.rollout import duration_s
+
+    def warn(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    try:
+        with _told():
+            limit_s, kubectl = duration_s(timeout) if timeout else None, _kubectl(context)
+            _read(kubectl, name)  # of no such name, or without a cluster, at once
+            code = rollout_watch.follow(
+                lambda: _read(kubectl, name), lambda words: print(_ours(words), flush=True), warn, limit_s
+            )
+            raise typer.Exit(code)
+    except KeyboardInterrupt:
+        warn("no longer watching; the rollout goes on")
+        raise typer.Exit(130) from None
 
 
 @app.command()
