@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Rollouts of the cluster: status, watch, history, release, promote, abort, pause, resume, retry, undo.\n\n"
+    help="Rollouts of the cluster: look at them, ask for releases, and step in.\n\n"
     "Example: kubectl flightdeck status late",
 )
 Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
@@ -84,7 +84,7 @@ def watch(
 
     Example: kubectl flightdeck watch late --timeout 30m
     """
-    from flightdeck.cluster import rollout_watch
+    from flightdeck.cli import kubectl_watch
     from flightdeck.contracts.rollout import duration_s
 
     def warn(words: str) -> None:
@@ -94,13 +94,43 @@ def watch(
         with _told():
             limit_s, kubectl = duration_s(timeout) if timeout else None, _kubectl(context)
             _read(kubectl, name)  # of no such name, or without a cluster, at once
-            code = rollout_watch.follow(
+            code = kubectl_watch.follow(
                 lambda: _read(kubectl, name), lambda words: print(_ours(words), flush=True), warn, limit_s
             )
             raise typer.Exit(code)
     except KeyboardInterrupt:
         warn("no longer watching; the rollout goes on")
         raise typer.Exit(130) from None
+
+
+@app.command()
+def lint(
+    name: Annotated[str | None, typer.Argument(help="Name of the ModelRollout; with --file only for its rate.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A ModelRollout as YAML, not yet applied.", dir_okay=False)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.001, help="Requests per second; default: as the operator measured.")
+    ] = None,
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Forecast a plan with the replicas and the request rate that the cluster has. Exit code 1 on errors.
+
+    Example: kubectl flightdeck lint late
+    """
+    from flightdeck.cli.kubectl_lint import what_runs
+    from flightdeck.cli.lint import show
+    from services.rollout_operator.forecast import Traffic
+
+    with _told():
+        if name is None and file is None:
+            raise ValueError("name a ModelRollout of the cluster, or a file with -f")
+        rollout, per_s, told = what_runs(lambda it: _find(context, it), name, file, rate)
+        if not as_json:
+            print(told)
+        refused = show(rollout, Traffic(per_s), as_json=as_json)
+    raise typer.Exit(1 if refused else 0)
 
 
 @app.command()
@@ -273,6 +303,12 @@ def _kubectl(context: str | None) -> Kubectl:
     if not chosen:
         raise ValueError("no kubectl context; name one with --context")
     return Kubectl(chosen)
+
+
+def _find(context: str | None, name: str) -> dict[str, Any] | None:
+    from flightdeck.cluster.names import SERVING
+
+    return _kubectl(context).find(KIND, name, SERVING)
 
 
 def _read(kubectl: Kubectl, name: str) -> dict[str, Any]:

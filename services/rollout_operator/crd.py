@@ -301,6 +301,11 @@ def _status() -> Schema:
             "verdict": text("What the judge says.", enum=[str(verdict) for verdict in Verdict]),
             "reason": text("Of the last change, a sentence."),
             "replicas": number("Replicas of the champion that exist."),
+            "requestsPerSecond": {
+                "type": "number",
+                "description": "Attempts of the users at the gateway per second, as last measured; renewed when it "
+                "moved by a quarter. What `kubectl flightdeck lint` and the condition PlanAccepted go by.",
+            },
             "selector": text("Labels of the champion's pods, for an HPA on the scale subresource."),
             "observedGeneration": number("Generation of the spec that this is about."),
             "conditions": {

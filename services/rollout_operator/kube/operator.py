@@ -30,7 +30,7 @@ from services.rollout_operator.tick import Rollout
 from services.rollout_operator.workloads import owner_reference
 
 logger = logging.getLogger("flightdeck.rollout")
-TICK_S, SETTLING_S, IDLE_S = 1.0, 30.0, 150.0
+TICK_S, SETTLING_S, IDLE_S = 1.0, 30.0, 180.0
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
 PORT = 8080
@@ -42,6 +42,7 @@ def rollout_of(
     """A rollout of the cluster, as it was left."""
     store = KubeStore(api, valkey, name)
     platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
+    store.rate = lambda: platform.rate.per_s
     return Rollout(name, store, platform, records)
 
 

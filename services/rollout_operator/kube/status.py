@@ -57,14 +57,14 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
 
 def document(
     status: Status, before: Mapping[str, Any], wanted: Release | None, new: Sequence[Transition], *,
-    order: str, generation: int, refusal: str, now_s: float,
+    order: str, generation: int, refusal: str, now_s: float, reason: str = "",
 ) -> Document:  # fmt: skip
     """The whole status.
 
     Args:
         before: as it was; conditions keep their time where they say the same. wanted: `spec.release`.
         new: entries of the history since then. order: text of the order that was obeyed and may still stand there.
-        refusal: why the spec cannot be followed; empty when it can.
+        refusal: why the plan is not accepted; empty when it is. reason: the same in one word.
     """
     state = status.state
     found: Document = {
@@ -74,7 +74,7 @@ def document(
         "wantedReplicas": status.replicas,
         "mirrored": status.mirrored,
         "observedGeneration": generation,
-        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s),
+        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s, reason),
         "history": history(before.get("history", ()), new),
         "releases": [_plain(it) for it in status.releases],
         "inForce": status.rollout,
@@ -108,10 +108,11 @@ def history(before: Sequence[Mapping[str, Any]], new: Sequence[Transition]) -> l
 
 def conditions(  # noqa: PLR0917 - all that they tell of
     state: State | None, wanted: Release | None, before: Sequence[Mapping[str, Any]], refusal: str, generation: int,
-    now_s: float,
+    now_s: float, word: str = "",
 ) -> list[Document]:  # fmt: skip
-    """Progressing, Complete and PlanAccepted."""
-    said = [("PlanAccepted", "False" if refusal else "True", "Refused" if refusal else "Accepted", refusal)]
+    """Progressing, Complete and PlanAccepted; `refusal` and, in one word, `word` say why the last is false."""
+    accepted = "False" if refusal else "True"
+    said = [("PlanAccepted", accepted, (word or "Refused") if refusal else "Accepted", refusal)]
     if state is not None:
         words, phase = state.reason, str(state.phase).capitalize()
         runs = state.phase in RUNNING or state.phase is Phase.ABORTING

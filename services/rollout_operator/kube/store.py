@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import redis
 
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, parse_rollout
-from services.rollout_operator.kube import looks, orders, status
+from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout
+from services.rollout_operator import acceptance
+from services.rollout_operator.kube import accepted, looks, orders, status
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
@@ -33,10 +34,12 @@ class KubeStore:
     def __init__(self, api: Api, valkey: Any, name: str) -> None:
         self.api, self.valkey, self.name = api, valkey, name
         self.object: Document = {}
-        self.refusal = ""
+        self.refusal, self.refusal_reason = "", acceptance.REFUSED  # of PlanAccepted: why, and in one word
         self.new: list[Transition] = []
         self.written_s = 0.0
         self.looks, self.answered = looks.Looks(valkey), False
+        self.spec: RolloutSpec | None = None
+        self.rate: Callable[[], float | None] = lambda: None  # users' requests per second, as measured
 
     # What people want
 
@@ -49,9 +52,9 @@ class KubeStore:
         self.object, self.answered = self._read(), False
         try:
             found = self._parsed()
-            self.refusal = ""
+            self.spec, self.refusal = found.spec, ""
         except InvalidRollout as error:
-            self.refusal = str(error)
+            self.refusal, self.refusal_reason = str(error), acceptance.REFUSED
             raise
         return found
 
@@ -72,6 +75,8 @@ class KubeStore:
             )
         if not model.image:
             raise InvalidRollout(f"{self.name}: the model of {found.spec.release.short} is in no OCI registry; gate it")
+        if words := acceptance.never(found.spec):
+            raise InvalidRollout(f"{self.name}: {words}")
         return found
 
     def orders_after(self, name: str, number: int) -> list[tuple[int, Order]]:
@@ -107,10 +112,16 @@ class KubeStore:
         if not text:
             found.orders_done = 0  # taken away: the same words may come again
         release = self.object["spec"].get("release")
+        generation = self.object["metadata"].get("generation", 0)
+        rate = accepted.rate(before, self.rate())
+        doubt = "" if self.refusal else accepted.doubt(self.spec, found.state, before, rate, generation)
         document = status.document(
             found, before, Release.model_validate(release) if release else None, self.new, order=obeyed,
-            generation=self.object["metadata"].get("generation", 0), refusal=self.refusal, now_s=found.updated_at_s,
+            generation=generation, refusal=self.refusal or doubt, now_s=found.updated_at_s,
+            reason=acceptance.TOO_SLOW if doubt else self.refusal_reason,
         )  # fmt: skip
+        if rate:
+            document["requestsPerSecond"] = rate
         self._write(document, before, found.updated_at_s)
         if obeyed:
             self._take_away(obeyed)
@@ -119,7 +130,8 @@ class KubeStore:
         """Says of a spec that was never followed why it cannot be."""
         before = self.object.get("status", {})
         generation = self.object["metadata"].get("generation", 0)
-        said = status.conditions(None, None, before.get("conditions", ()), self.refusal, generation, now_s)
+        old = before.get("conditions", ())
+        said = status.conditions(None, None, old, self.refusal, generation, now_s, self.refusal_reason)
         self._write({**before, "conditions": said}, before, now_s)
 
     def _write(self, document: Document, before: Mapping[str, Any], now_s: float) -> None:
@@ -128,12 +140,14 @@ class KubeStore:
             return
         self.object = self.api.replace_status({**self.object, "status": document})
         self.written_s = now_s
-        told, self.new = self.new, []
-        for item in told:
+        told, self.new = [status.event(self.object, item) for item in self.new], []
+        if doubted := accepted.event(self.object, before, now_s):
+            told.append(doubted)
+        for event in told:
             try:
-                self.api.create(status.event(self.object, item))
-            except (Unavailable, Refused) as error:  # the history has it; an Event is for people
-                logger.info("%s: no Event for entry %d: %s", self.name, item.serial, error)
+                self.api.create(event)
+            except (Unavailable, Refused) as error:  # the status has it; an Event is for people
+                logger.info("%s: no Event %s: %s", self.name, event["metadata"]["name"], error)
 
     def _take_away(self, text: str) -> None:
         try:

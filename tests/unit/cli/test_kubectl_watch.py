@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flightdeck.cluster import rollout_watch
+from flightdeck.cli import kubectl_watch
 from flightdeck.cluster.commands import CommandFailed
 from services.rollout_operator.kube.store import KubeStore
 from tests.unit.cli.test_kubectl import run
@@ -35,7 +35,7 @@ class Watched:
         self.cluster.pass_time()
 
     def follow(self, timeout_s: float | None = 200.0) -> int:
-        return rollout_watch.follow(
+        return kubectl_watch.follow(
             self.read, self.said.append, self.warned.append, timeout_s, sleep=self.sleep,
             clock=lambda: self.cluster.now_s,
         )  # fmt: skip

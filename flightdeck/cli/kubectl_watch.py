@@ -10,6 +10,7 @@ from typing import Any
 from flightdeck.cluster.commands import CommandFailed
 from flightdeck.cluster.rollout_page import history
 from flightdeck.contracts.release import Release
+from services.rollout_operator.acceptance import TOO_SLOW
 from services.rollout_operator.kube.orders import text_of
 from services.rollout_operator.kube.status import remembered
 from services.rollout_operator.plan import ENDED, Phase
@@ -90,8 +91,8 @@ def follow(
 
 
 def _refusal(status: Mapping[str, Any]) -> str:
-    """PlanAccepted, where a person has to do something; `refused` when nothing begins because of it."""
+    """PlanAccepted, where a person has to do something; it begins with `refused` when nothing begins because of it."""
     for it in status.get("conditions", ()):
         if it["type"] == "PlanAccepted" and it["status"] == "False":
-            return f"refused ({it['reason']}): {it['message']}"
+            return f"{'doubted' if it['reason'] == TOO_SLOW else 'refused'} ({it['reason']}): {it['message']}"
     return ""
