@@ -195,6 +195,34 @@ def retry(name: Name, context: Context = None, note: Note = "") -> None:
 
 
 @app.command()
+def stop(
+    reason: Annotated[str, typer.Argument(help="Why; kept in the history of each rollout.")],
+    context: Context = None,
+) -> None:
+    """Emergency: abort every running rollout of the cluster, and let none begin until `go-on`.
+
+    Example: kubectl flightdeck stop "the weather feed delivers nonsense"
+    """
+    from flightdeck.cli import kubectl_stop
+    from flightdeck.cli.rollout import who
+
+    with _told():
+        print(kubectl_stop.stop(_kubectl(context), who(), reason))
+
+
+@app.command(name="go-on")
+def go_on(context: Context = None) -> None:
+    """Lift the stop: releases that wait begin, those that were aborted by it anew.
+
+    Example: kubectl flightdeck go-on
+    """
+    from flightdeck.cli import kubectl_stop
+
+    with _told():
+        print(kubectl_stop.go_on(_kubectl(context)))
+
+
+@app.command()
 def undo(
     name: Name,
     context: Context = None,
@@ -336,7 +364,7 @@ def _annotation(rollout: dict[str, Any]) -> str:
 def _bad(rollout: dict[str, Any]) -> list[dict[str, Any]]:
     """Conditions that a person has to do something about."""
     said = rollout.get("status", {}).get("conditions", [])
-    return [it for it in said if it["type"] == "PlanAccepted" and it["status"] != "True"]
+    return [it for it in said if (it["type"], it["status"]) in {("PlanAccepted", "False"), ("Stopped", "True")}]
 
 
 def _ours(words: str) -> str:

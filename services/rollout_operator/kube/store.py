@@ -17,11 +17,11 @@ import redis
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout
 from services.rollout_operator import acceptance
-from services.rollout_operator.kube import accepted, looks, orders, status
+from services.rollout_operator.kube import accepted, looks, orders, status, stops
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
-from services.rollout_operator.state import Order, Transition
+from services.rollout_operator.state import ENDED, Order, Stop, Transition
 
 logger = logging.getLogger("flightdeck.rollout")
 FIGURES_S = 5.0  # between two writes for nothing but new figures of the judge
@@ -39,6 +39,8 @@ class KubeStore:
         self.written_s = 0.0
         self.looks, self.answered = looks.Looks(valkey), False
         self.spec: RolloutSpec | None = None
+        self.stops = stops.Stops(api)
+        self.stop: Stop | None = None
         self.rate: Callable[[], float | None] = lambda: None  # users' requests per second, as measured
 
     # What people want
@@ -89,6 +91,15 @@ class KubeStore:
             return []
         return [(orders.number_of(text), found)] if found and orders.number_of(text) != number else []
 
+    def stopped(self, name: str) -> Stop | None:
+        """Asked for only where something runs or would begin: an idle rollout is told at no request of its own."""
+        kept = self.object.get("status", {})
+        sent_home = Release.model_validate(kept["refused"]).id if "refused" in kept else ""
+        settled = self.spec is None or self.spec.release.id in (kept.get("championRelease"), sent_home)
+        idle = kept.get("phase") in ENDED and (settled or bool(self.refusal))
+        self.stop = self.stops.now(needed=not idle)
+        return self.stop
+
     # What is remembered
 
     def read_status(self, name: str) -> Status | None:
@@ -118,7 +129,7 @@ class KubeStore:
         document = status.document(
             found, before, Release.model_validate(release) if release else None, self.new, order=obeyed,
             generation=generation, refusal=self.refusal or doubt, now_s=found.updated_at_s,
-            reason=acceptance.TOO_SLOW if doubt else self.refusal_reason,
+            reason=acceptance.TOO_SLOW if doubt else self.refusal_reason, stop=self.stop,
         )  # fmt: skip
         if rate:
             document["requestsPerSecond"] = rate
