@@ -47,7 +47,11 @@ def status(
     Example: kubectl flightdeck status late --html late.html
     """
     if html is not None:
-        _page(name, context, html)
+        from flightdeck.cluster import rollout_page
+
+        with _told():
+            kubectl = _kubectl(context)
+            rollout_page.save(kubectl, _read(kubectl, name), html)
         return
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.sentences import judgement_of, lines
@@ -279,25 +283,6 @@ def release(
         asked = champion.release_of(name, champion.may_serve(found), code)
         _want(kubectl, rollout, asked)
         print(f"rollout {name} wants {asked.short} [{asked.id}]; follow it with `kubectl flightdeck status {name}`")
-
-
-def _page(name: str, context: str | None, path: Path) -> None:
-    from flightdeck.cluster import rollout_page
-
-    with _told():
-        from flightdeck.pages.rollout import NothingToShow  # needs matplotlib, which a small installation lacks
-
-        kubectl = _kubectl(context)
-        rollout = _read(kubectl, name)
-        try:
-            missing = rollout_page.write(
-                rollout, path, lambda: rollout_page.read_looks(kubectl, rollout["metadata"]["uid"])
-            )
-        except NothingToShow as error:
-            raise ValueError(str(error)) from error
-        print(path)
-        if missing:
-            raise ValueError(f"the page has no plots. {missing}")
 
 
 def _want(kubectl: Kubectl, rollout: dict[str, Any], release: Release) -> None:

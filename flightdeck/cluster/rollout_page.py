@@ -67,6 +67,24 @@ def _why(error: CommandFailed, right: str) -> str:
     return f": {error}"
 
 
+def save(kubectl: Kubectl, rollout: Mapping[str, Any], path: Path) -> None:
+    """Write the page and print its path.
+
+    Raises:
+        ValueError: none has begun; or, once the page is written, why it has no looks. OSError: it cannot be written.
+        ModuleNotFoundError: a small installation has no Matplotlib.
+    """
+    from flightdeck.pages.rollout import NothingToShow
+
+    try:
+        missing = write(rollout, path, lambda: read_looks(kubectl, rollout["metadata"]["uid"]))
+    except NothingToShow as error:
+        raise ValueError(str(error)) from error
+    print(path)
+    if missing:
+        raise ValueError(f"the page has no plots. {missing}")
+
+
 def write(rollout: Mapping[str, Any], path: Path, looks: Callable[[], list[Look]]) -> str:
     """Write the page of the newest rollout; returns why it has no looks, empty when it has.
 
