@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Rollouts of the cluster: status, history, release, promote, abort, pause, resume, retry, undo.\n\n"
+    help="Rollouts of the cluster: look at them, ask for releases, and step in.\n\n"
     "Example: kubectl flightdeck status late",
 )
 Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
@@ -34,11 +35,24 @@ KIND = "modelrollouts.flightdeck.dev"
 
 
 @app.command()
-def status(name: Name, context: Context = None) -> None:
-    """Phase, weight, verdict, reason, and one sentence per metric.
+def status(
+    name: Name,
+    context: Context = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the evidence page with plots to this file instead.")
+    ] = None,
+) -> None:
+    """Phase, weight, verdict, reason, and one sentence per metric; or a page with the evidence at each look.
 
-    Example: kubectl flightdeck status late
+    Example: kubectl flightdeck status late --html late.html
     """
+    if html is not None:
+        from flightdeck.cluster import rollout_page
+
+        with _told():
+            kubectl = _kubectl(context)
+            rollout_page.save(kubectl, _read(kubectl, name), html)
+        return
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.sentences import judgement_of, lines
 
@@ -58,6 +72,69 @@ def status(name: Name, context: Context = None) -> None:
             if judged and judged.metrics:
                 print()
                 show_table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
+
+
+@app.command()
+def watch(
+    name: Name,
+    context: Context = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="At most so long, such as 90s, 10m or 1h; default: until it ends.")
+    ] = None,
+) -> None:
+    """Follow a rollout to its end, one line per change.
+
+    Exit code 0: the wanted release is champion, 1: aborted or refused, 124: neither within --timeout, 130: ctrl-C.
+
+    Example: kubectl flightdeck watch late --timeout 30m
+    """
+    from flightdeck.cli import kubectl_watch
+    from flightdeck.contracts.rollout import duration_s
+
+    def warn(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    try:
+        with _told():
+            limit_s, kubectl = duration_s(timeout) if timeout else None, _kubectl(context)
+            _read(kubectl, name)  # of no such name, or without a cluster, at once
+            code = kubectl_watch.follow(
+                lambda: _read(kubectl, name), lambda words: print(_ours(words), flush=True), warn, limit_s
+            )
+            raise typer.Exit(code)
+    except KeyboardInterrupt:
+        warn("no longer watching; the rollout goes on")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def lint(
+    name: Annotated[str | None, typer.Argument(help="Name of the ModelRollout; with --file only for its rate.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A ModelRollout as YAML, not yet applied.", dir_okay=False)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.001, help="Requests per second; default: as the operator measured.")
+    ] = None,
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Forecast a plan with the replicas and the request rate that the cluster has. Exit code 1 on errors.
+
+    Example: kubectl flightdeck lint late
+    """
+    from flightdeck.cli.kubectl_lint import what_runs
+    from flightdeck.cli.lint import show
+    from services.rollout_operator.forecast import Traffic
+
+    with _told():
+        if name is None and file is None:
+            raise ValueError("name a ModelRollout of the cluster, or a file with -f")
+        rollout, per_s, told = what_runs(lambda it: _find(context, it), name, file, rate)
+        if not as_json:
+            print(told)
+        refused = show(rollout, Traffic(per_s), as_json=as_json)
+    raise typer.Exit(1 if refused else 0)
 
 
 @app.command()
@@ -119,6 +196,34 @@ def retry(name: Name, context: Context = None, note: Note = "") -> None:
     Example: kubectl flightdeck retry late --note "the full disk was to blame"
     """
     _order(context, name, "retry", note)
+
+
+@app.command()
+def stop(
+    reason: Annotated[str, typer.Argument(help="Why; kept in the history of each rollout.")],
+    context: Context = None,
+) -> None:
+    """Emergency: abort every running rollout of the cluster, and let none begin until `go-on`.
+
+    Example: kubectl flightdeck stop "the weather feed delivers nonsense"
+    """
+    from flightdeck.cli import kubectl_stop
+    from flightdeck.cli.rollout import who
+
+    with _told():
+        print(kubectl_stop.stop(_kubectl(context), who(), reason))
+
+
+@app.command(name="go-on")
+def go_on(context: Context = None) -> None:
+    """Lift the stop: releases that wait begin, those that were aborted by it anew.
+
+    Example: kubectl flightdeck go-on
+    """
+    from flightdeck.cli import kubectl_stop
+
+    with _told():
+        print(kubectl_stop.go_on(_kubectl(context)))
 
 
 @app.command()
@@ -231,6 +336,12 @@ def _kubectl(context: str | None) -> Kubectl:
     return Kubectl(chosen)
 
 
+def _find(context: str | None, name: str) -> dict[str, Any] | None:
+    from flightdeck.cluster.names import SERVING
+
+    return _kubectl(context).find(KIND, name, SERVING)
+
+
 def _read(kubectl: Kubectl, name: str) -> dict[str, Any]:
     from flightdeck.cluster.names import SERVING
 
@@ -256,7 +367,7 @@ def _annotation(rollout: dict[str, Any]) -> str:
 def _bad(rollout: dict[str, Any]) -> list[dict[str, Any]]:
     """Conditions that a person has to do something about."""
     said = rollout.get("status", {}).get("conditions", [])
-    return [it for it in said if it["type"] == "PlanAccepted" and it["status"] != "True"]
+    return [it for it in said if (it["type"], it["status"]) in {("PlanAccepted", "False"), ("Stopped", "True")}]
 
 
 def _ours(words: str) -> str:
@@ -273,7 +384,10 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (CommandFailed, NoChampion, NoSuchRelease, ValueError, json.JSONDecodeError) as error:
+    except ModuleNotFoundError as error:
+        print(f"kubectl flightdeck: this needs the package {error.name}; `make setup` installs it", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (CommandFailed, NoChampion, NoSuchRelease, OSError, ValueError, json.JSONDecodeError) as error:
         print(f"kubectl flightdeck: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 

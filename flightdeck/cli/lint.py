@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from flightdeck.contracts.release import Release
     from flightdeck.contracts.rollout import ModelRollout
     from services.rollout_operator.forecast import Forecast, Traffic
     from services.rollout_operator.lint import Finding
@@ -35,16 +36,24 @@ def lint(
 
     Example: flightdeck rollout lint specs/late.rollout.yaml --rate 100
     """
-    from flightdeck.contracts.rollout import InvalidRollout, to_yaml
-    from services.rollout_operator import lint as linter
-    from services.rollout_operator.forecast import Traffic, forecast
+    from flightdeck.contracts.rollout import InvalidRollout
+    from services.rollout_operator.forecast import Traffic
 
-    traffic = Traffic(rate, connections, weighting_proxy=not no_weighting_proxy)
     try:
         rollout = load(file)
     except (InvalidRollout, OSError) as error:
         print(f"flightdeck rollout: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
+    refused = show(rollout, Traffic(rate, connections, weighting_proxy=not no_weighting_proxy), as_json=as_json)
+    raise typer.Exit(1 if refused else 0)
+
+
+def show(rollout: ModelRollout, traffic: Traffic, *, as_json: bool) -> bool:
+    """Print forecast, findings and, where it is refused, a plan that passes; returns whether it is refused."""
+    from flightdeck.contracts.rollout import to_yaml
+    from services.rollout_operator import lint as linter
+    from services.rollout_operator.forecast import forecast
+
     found = linter.lint(rollout.spec, traffic)
     refused = any(it.level is linter.Level.ERROR for it in found)
     better = linter.propose(rollout.spec, traffic) if refused else None
@@ -57,7 +66,7 @@ def lint(
             print("\nThis passes (release left out):")
             text = to_yaml(rollout.model_copy(update={"spec": better}))
             print(_without_release(text))
-    raise typer.Exit(1 if refused else 0)
+    return refused
 
 
 def refuse_powerless(rollout: ModelRollout, rate_per_s: float) -> None:
@@ -87,17 +96,22 @@ def load(file: Path) -> ModelRollout:
     """
     import yaml
 
-    from flightdeck.contracts.release import ModelRef, Release
     from flightdeck.contracts.rollout import load_rollout
 
-    model = ModelRef(name="model", version="1", sha256="0" * 64)
-    stand_in = Release.model_validate({"image": "code", "model": model, "featureService": "any"})
     try:
         content = yaml.safe_load(file.read_text())
         named = isinstance(content, dict) and "release" in (content.get("spec") or {})
     except yaml.YAMLError:  # load_rollout finds the words
         named = True
-    return load_rollout(file, release=None if named else stand_in)
+    return load_rollout(file, release=None if named else stand_in())
+
+
+def stand_in() -> Release:
+    """A release that is none, for a plan that is judged without one."""
+    from flightdeck.contracts.release import ModelRef, Release
+
+    model = ModelRef(name="model", version="1", sha256="0" * 64)
+    return Release.model_validate({"image": "code", "model": model, "featureService": "any"})
 
 
 def _words(found: Finding) -> str:

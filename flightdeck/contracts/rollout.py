@@ -115,13 +115,16 @@ class Step(_Strict):
 
 
 class Margins(_Strict):
-    """How much worse than the champion a candidate may be. A metric without a margin is not judged.
+    """How much worse than the champion a candidate may be. A metric without a margin is not judged; none has a default.
 
-    All but the first three compare answers; `shadow only` needs both answers to the same request.
+    `shadow only` needs both answers to the same request, so the plan must have a shadow.
     """
 
     error_rate: float | None = pydantic.Field(
-        default=None, gt=0, lt=0.5, description="Share of failed attempts at the gateway, above the champion's."
+        default=None,
+        gt=0,
+        lt=0.5,
+        description="Share of failed attempts at the gateway, above the champion's; 0.02 is 2 %.",
     )
     latency_p50_ratio: float | None = pydantic.Field(
         default=None, gt=1, le=100, description="Times the champion's median latency that the candidate may take."
@@ -130,7 +133,7 @@ class Margins(_Strict):
         default=None, gt=1, le=100, description="Times the champion's 99th percentile that the candidate's may be."
     )
     degraded_rate: float | None = pydantic.Field(
-        default=None, gt=0, lt=0.5, description="Share of degraded answers, above the champion's."
+        default=None, gt=0, lt=0.5, description="Share of degraded answers, above the champion's; 0.05 is 5 %."
     )
     score_shift: float | None = pydantic.Field(
         default=None, gt=0,
@@ -141,11 +144,12 @@ class Margins(_Strict):
         default=None, gt=0, description="Mean absolute difference of two scores, in the score's unit; shadow only."
     )
     label_flips: float | None = pydantic.Field(
-        default=None, gt=0, lt=1, description="Share of pairs in which the decision differs; shadow only."
+        default=None, gt=0, lt=1, description="Share of pairs in which the decision differs, 0.05 is 5 %; shadow only."
     )
     feature_skew: float | None = pydantic.Field(
         default=None, gt=0, lt=1,
-        description="Share of pairs in which a feature of one name and one event time has two values; shadow only.",
+        description="Share of pairs in which a feature of one name and one event time has two values, 0.05 is 5 %; "
+        "shadow only.",
     )  # fmt: skip
     label_loss: float | None = pydantic.Field(
         default=None, gt=0,
@@ -161,10 +165,13 @@ class Judge(_Strict):
     """What counts as evidence. See docs/judge.md."""
 
     alpha: float = pydantic.Field(
-        default=0.05, gt=0, le=0.2, description="Bound on the chance that a good candidate is aborted."
+        default=0.05, gt=0, le=0.2, description="Bound on the chance that a good candidate is aborted; 0.05 is 5 %."
     )
     beta: float = pydantic.Field(
-        default=0.05, gt=0, le=0.2, description="Bound on the chance that a candidate beyond a margin is promoted."
+        default=0.05,
+        gt=0,
+        le=0.2,
+        description="Bound on the chance that a candidate beyond a margin is promoted; 0.05 is 5 %.",
     )
     margins: Margins
     warmup: int = pydantic.Field(

@@ -6,8 +6,6 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-
 from flightdeck.contracts.card import Interval
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import Release
@@ -15,6 +13,8 @@ from flightdeck.lab import pictures, quality, rollout_pictures
 from flightdeck.lab.findings import Findings
 from flightdeck.lab.rollouts import Owners, Result, Rollouts
 from flightdeck.lab.users import Outcome, percentile, reason_counts
+from flightdeck.pages.page import page, write_page
+from flightdeck.pages.rollout import evidence
 from flightdeck.progress import Board
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -25,55 +25,38 @@ def write_report(layout: StateLayout, findings: Findings, board: Board) -> Path:
     return write_page(layout.reports / "lab.html", render(findings, board))
 
 
-def write_page(path: Path, content: str) -> Path:
-    """In one move, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def page(template: str, **content: object) -> str:
-    """A template of the lab, filled; what comes from outside is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    return environment.get_template(template).render(**content)
-
-
 def render(findings: Findings, board: Board) -> str:
     """The page as HTML; nothing in it points outside of it."""
-    return page(
-        "lab.html.j2",
-        found=findings,
-        board=board,
-        pictures=pictures.all_pictures(findings),
-        rollouts=findings.rollouts,
-        rollout_pictures=rollout_pictures_of(findings.rollouts, findings.rollout_outcomes, findings.owners),
-        tiles=tiles(findings, board),
-        quarantined=[day for day in findings.days if day.status == "quarantined"],
-        reasons=reason_counts(findings.outcomes).most_common(),
-        releases=releases(findings),
-        day=dt.timedelta(days=1),
-    )
+    content = {
+        "found": findings,
+        "board": board,
+        "pictures": pictures.all_pictures(findings),
+        "rollouts": findings.rollouts,
+        "rollout_pictures": rollout_pictures_of(findings.rollouts, findings.rollout_outcomes, findings.owners),
+        "tiles": tiles(findings, board),
+        "quarantined": [day for day in findings.days if day.status == "quarantined"],
+        "reasons": reason_counts(findings.outcomes).most_common(),
+        "releases": releases(findings),
+        "day": dt.timedelta(days=1),
+    }
+    return page("lab.html.j2", content, TEMPLATES)
 
 
 def rollout_pictures_of(rollouts: Sequence[Result], outcomes: Sequence[Outcome], owners: Owners) -> dict[str, object]:
     """Traffic by release over all rollouts, and the evidence of each."""
     return {
         "traffic": rollout_pictures.traffic(outcomes, rollouts, owners),
-        "evidence": [rollout_pictures.evidence(result.looks, f"r{index}") for index, result in enumerate(rollouts)],
+        "evidence": [evidence(result.looks, f"r{index}") for index, result in enumerate(rollouts)],
     }
 
 
 def write_faults(layout: StateLayout, board: Board, rollouts: Rollouts, outcomes: Sequence[Outcome]) -> Path:
     """Write reports/faults.html: what became of each planted fault. Returns its path."""
-    content = page(
-        "faults.html.j2", board=board, rollouts=rollouts.results, outcomes=outcomes,
-        rollout_pictures=rollout_pictures_of(rollouts.results, outcomes, rollouts.owners), now=dt.datetime.now(dt.UTC),
-    )  # fmt: skip
+    shown = {
+        "board": board, "rollouts": rollouts.results, "outcomes": outcomes, "now": dt.datetime.now(dt.UTC),
+        "rollout_pictures": rollout_pictures_of(rollouts.results, outcomes, rollouts.owners),
+    }  # fmt: skip
+    content = page("faults.html.j2", shown, TEMPLATES)
     return write_page(layout.reports / "faults.html", content)
 
 

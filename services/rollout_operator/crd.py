@@ -6,7 +6,7 @@ rules. Only `spec.release` may be absent here: Git does not contain it, a releas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import yaml
@@ -170,12 +170,23 @@ def _words(node: Mapping[str, Any], default: Any) -> str:
     if unit and shown:
         shown = {key: duration_text(node[key]) if node[key] else "0s" for key in shown}
     bounds = " and ".join(f"{_BOUNDS[key]} {value}" for key, value in shown.items())
+    bounds = bounds or _size(node)
     parts = [f"{said}{unit}".strip()]
     if bounds:
         parts.append(f"{bounds[0].upper()}{bounds[1:]}.")
     if default is not None:
         parts.append(f"Default: {default}.")
     return " ".join(part for part in parts if part)
+
+
+def _size(node: Mapping[str, Any]) -> str:
+    """Of a list or a text, in words; empty when it has no bounds."""
+    of = "items" if node.get("type") == "array" else "characters"
+    least, most = (node.get(f"{end}{'Items' if of == 'items' else 'Length'}") for end in ("min", "max"))
+    if least is not None and least == most:
+        return f"exactly {least} {of}"
+    ends = [f"{word} {value:,}" for word, value in (("at least", least), ("at most", most)) if value is not None]
+    return f"{' and '.join(ends)} {of}" if ends else ""
 
 
 def _figure(value: float) -> str:
@@ -244,18 +255,27 @@ def _margins_rule() -> Schema:
 
 def _columns() -> list[Schema]:
     return [
-        {"name": name, "type": kind, "jsonPath": path, "description": words}
-        for name, kind, path, words in (
-            ("Model", "string", ".spec.release.model.name", "Registered name of the model."),
-            ("Champion", "string", ".status.championVersion", "Version that serves."),
-            ("Candidate", "string", ".status.candidateVersion", "Version that wants to."),
-            ("Phase", "string", ".status.phase", "Where the rollout is."),
-            ("Weight", "integer", ".status.weight", "Per cent of the users that the candidate answers."),
-            ("Verdict", "string", ".status.verdict", "What the judge says."),
-            ("Reason", "string", ".status.reason", "Of the last change."),
-            ("Age", "date", ".metadata.creationTimestamp", "Since it was made."),
-        )
+        {"name": name, "type": kind, "jsonPath": path, "description": words} | ({"priority": 1} if wide else {})
+        for wide, rows in ((False, _STORY), (True, _WIDE))
+        for name, kind, path, words in rows
     ]
+
+
+_STORY = (
+    ("Model", "string", ".spec.release.model.name", "Registered name of the model."),
+    ("Champion", "string", ".status.championVersion", "Version that serves."),
+    ("Candidate", "string", ".status.candidateVersion", "Version that wants to."),
+    ("Phase", "string", ".status.phase", "Where the rollout is."),
+    ("Weight", "integer", ".status.weight", "Per cent of the users that the candidate answers."),
+    ("Verdict", "string", ".status.verdict", "What the judge says."),
+    ("Reason", "string", ".status.reason", "Of the last change."),
+    ("Age", "date", ".metadata.creationTimestamp", "Since it was made."),
+)
+_WIDE = (  # kubectl get -o wide
+    ("Accepted", "string", '.status.conditions[?(@.type=="PlanAccepted")].status', "Whether the plan is accepted."),
+    ("Stopped", "string", '.status.conditions[?(@.type=="Stopped")].status', "Whether all rollouts are stopped."),
+    ("Requests/s", "number", ".status.requestsPerSecond", "Of the users, as last measured at the gateway."),
+)
 
 
 def _status() -> Schema:
@@ -300,13 +320,46 @@ def _status() -> Schema:
             "weight": number("Per cent of the users that the candidate answers."),
             "verdict": text("What the judge says.", enum=[str(verdict) for verdict in Verdict]),
             "reason": text("Of the last change, a sentence."),
+            "mirrored": {"type": "boolean", "description": "Whether the candidate gets a copy of each user request."},
+            "wantedReplicas": number("Replicas that each of the two shall have."),
+            "candidateReady": number("Replicas of the candidate that can answer."),
             "replicas": number("Replicas of the champion that exist."),
+            "requestsPerSecond": {
+                "type": "number",
+                "description": "Attempts of the users at the gateway per second, as last measured; renewed when it "
+                "moved by a quarter. What `kubectl flightdeck lint` and the condition PlanAccepted go by.",
+            },
             "selector": text("Labels of the champion's pods, for an HPA on the scale subresource."),
             "observedGeneration": number("Generation of the spec that this is about."),
             "conditions": {
                 "type": "array", "items": condition, "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],
-                "description": "What is true of the rollout, for `kubectl wait`.",
+                "description": "Progressing, Complete, PlanAccepted and, once all rollouts were stopped, Stopped; for "
+                "`kubectl wait`.",
+            },
+            "history": {
+                "type": "array", "items": _entry(text, number),
+                "description": "What was decided, ordered and said, oldest first; the newest 50. `kubectl flightdeck "
+                "history` shows it as a table.",
             },
         },
     }  # fmt: skip
+
+
+def _entry(text: Callable[..., Schema], number: Callable[[str], Schema]) -> Schema:
+    return {
+        "type": "object",
+        "description": "One entry. Source and target are the same where only something was said.",
+        "x-kubernetes-preserve-unknown-fields": True,
+        "properties": {
+            "serial": number("Counted from 1, for the life of the object."),
+            "at": text("When, in UTC, to the second."),
+            "source": text("Phase before; absent before the first release."),
+            "target": text("Phase after."),
+            "step": number("Step of the plan, counted from 0; absent outside of one."),
+            "champion": text("Release id of the champion before its end; absent without one."),
+            "candidate": text("Release id of the candidate; absent without one."),
+            "reason": text("A sentence with the figures."),
+            "who": text("Who decided: `controller`, or a person."),
+        },
+    }

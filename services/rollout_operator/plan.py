@@ -28,6 +28,7 @@ from services.rollout_operator.state import (
     Paused,
     Phase,
     State,
+    Stop,
     Transition,
     Wanted,
     dec_hook,
@@ -38,8 +39,9 @@ from services.rollout_operator.state import (
 from services.rollout_operator.verdict import Judgement, Verdict
 
 __all__ = [
-    "CONTROLLER", "ENDED", "RUNNING", "Observed", "Order", "OrderKind", "Paused", "Phase", "State", "Transition",
-    "Wanted", "advance", "current_step", "deadline_s", "dec_hook", "dump", "elapsed_s", "enc_hook", "load", "wanted",
+    "CONTROLLER", "ENDED", "RUNNING", "Observed", "Order", "OrderKind", "Paused", "Phase", "State", "Stop",
+    "Transition", "Wanted", "advance", "current_step", "deadline_s", "dec_hook", "dump", "elapsed_s", "enc_hook",
+    "load", "wanted",
 ]  # fmt: skip
 
 
@@ -188,7 +190,7 @@ class _Tick:
                 self.say(f"{order.words}: no effect, the abort wins", order.who)
         return True
 
-    def _why_abort(self, orders: Sequence[Order]) -> tuple[str, str, bool] | None:
+    def _why_abort(self, orders: Sequence[Order]) -> tuple[str, str, bool] | None:  # noqa: PLR0911 - one for each
         """Reason, by whom, and whether the candidate is refused from now on."""
         spec, state, seen = self.spec, self.state, self.observed
         for order in orders:
@@ -202,6 +204,8 @@ class _Tick:
         # A pause and a promotion stop the waiting, not the protection: sure damage aborts there too.
         if self.judgement and self.judgement.verdict is Verdict.FAIL and state.works_in is not Phase.PENDING:
             return self.judgement.reason, CONTROLLER, True
+        if seen.stopped and seen.stopped.aborts:  # not the candidate's fault: it begins anew when the stop is lifted
+            return seen.stopped.words, seen.stopped.who, False
         if _same(spec.release, state.champion):
             return "spec.release was set back to the champion's", CONTROLLER, False
         if spec.on_new_release is OnNewRelease.SUPERSEDE and not _same(spec.release, state.candidate):
@@ -210,9 +214,9 @@ class _Tick:
 
     def obey(self, order: Order) -> None:
         """Orders except an abort that found something to abort."""
-        state = self.state
+        state, stop = self.state, self.observed.stopped
         match order.kind:
-            case OrderKind.PROMOTE if state.phase in RUNNING and state.phase is not Phase.PROMOTING:
+            case OrderKind.PROMOTE if state.phase in RUNNING and state.phase is not Phase.PROMOTING and not stop:
                 step = current_step(self.spec, state)
                 where = step.words if step else state.works_in
                 self.go_step(
@@ -232,19 +236,26 @@ class _Tick:
             case OrderKind.RETRY if state.refused:
                 self.say(f"{order.words}; {state.refused.short} may be tried again", order.who, refused=None)
             case _:
-                self.say(f"{order.words}: no effect in {state.phase}", order.who)
+                why = f", {stop.words}" if stop else ""
+                self.say(f"{order.words}: no effect in {state.phase}{why}", order.who)
 
     def queue(self) -> None:
-        """Remember a release that waits for the end of this rollout, the newest one only."""
-        before = self.state.queued
+        """Remember a release that waits for the end of this rollout, or of a stop of all; the newest one only."""
+        before, stop = self.state.queued, self.observed.stopped
         self._remember_release()
-        if self.state.queued and not _same(before, self.state.queued):
-            instead = f" instead of {before.short}" if before else ""
-            self.say(f"{self.state.queued.short} waits for the end of this rollout{instead}")
+        if self.state.queued is None or _same(before, self.state.queued):
+            return
+        if stop and self.state.phase in ENDED:
+            self.say(f"{self.state.queued.short} waits: {stop.words}", stop.who)
+            return
+        instead = f" instead of {before.short}" if before else ""
+        self.say(f"{self.state.queued.short} waits for the end of this rollout{instead}")
 
     def _remember_release(self) -> None:
         state, release = self.state, self.spec.release
-        waits = state.phase not in ENDED and not any(_same(release, it) for it in (state.candidate, state.champion))
+        over = state.phase in ENDED
+        known = any(_same(release, it) for it in (state.champion, state.refused if over else state.candidate))
+        waits = not known and (not over or self.observed.stopped is not None)
         self.state = msgspec.structs.replace(state, queued=release if waits else None)
 
     def move(self) -> None:
@@ -277,7 +288,7 @@ class _Tick:
 
     def _idle(self) -> None:
         release, state = self.spec.release, self.state
-        if _same(release, state.champion) or _same(release, state.refused):
+        if self.observed.stopped or _same(release, state.champion) or _same(release, state.refused):
             return
         against = f"against champion {state.champion.short}" if state.champion else "the first release"
         start = f"candidate {release.short}, {against}: starting {self.spec.replicas} replicas"

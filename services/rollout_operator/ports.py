@@ -14,7 +14,7 @@ from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import ModelRollout, RolloutSpec
 from services.rollout_operator.evidence import Attempts
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
-from services.rollout_operator.state import Order, State, Transition, Wanted
+from services.rollout_operator.state import Order, State, Stop, Transition, Wanted
 
 
 class Unavailable(OSError):
@@ -43,6 +43,9 @@ class Store(Protocol):
 
     def orders_after(self, name: str, number: int) -> list[tuple[int, Order]]:
         """Orders that were not obeyed yet, by number, oldest first."""
+
+    def stopped(self, name: str) -> Stop | None:
+        """The emergency stop of all rollouts; None while there is none."""
 
     def read_status(self, name: str) -> Status | None:
         """What was remembered last; None before the first tick."""

@@ -67,6 +67,23 @@ class State(msgspec.Struct, frozen=True):
         return self.paused.phase if self.paused else self.phase
 
 
+class Stop(msgspec.Struct, frozen=True):
+    """A person's word to all rollouts at once: what runs is aborted, and nothing begins until it is lifted.
+
+    Args:
+        aborts: False when it is not known whether there is one: then nothing begins, and what runs goes on.
+    """
+
+    who: str
+    reason: str
+    aborts: bool = True
+
+    @property
+    def words(self) -> str:
+        """`all rollouts are stopped by ann: bad feature data`."""
+        return f"all rollouts are stopped by {self.who}: {self.reason}"
+
+
 class Observed(msgspec.Struct, frozen=True):
     """What is seen now.
 
@@ -76,6 +93,7 @@ class Observed(msgspec.Struct, frozen=True):
         candidate_deaths: since the rollout began; `candidate_death` says how the last one died.
         routed_weight: per cent that the gateway, by its own word, sends to the candidate's release; 0 without one.
         mirrored: the gateway copies requests to the candidate.
+        stopped: the emergency stop of all rollouts.
     """
 
     champion_ready: int = 0
@@ -86,6 +104,7 @@ class Observed(msgspec.Struct, frozen=True):
     candidate_death: str = ""
     routed_weight: int = 0
     mirrored: bool = False
+    stopped: Stop | None = None
 
 
 class OrderKind(enum.StrEnum):

@@ -113,6 +113,7 @@ class Rollout:
             candidate_death=candidate.last_death,
             routed_weight=weight,
             mirrored=mirrored,
+            stopped=self.store.stopped(self.name),
         )
 
     def judgement(self, spec: RolloutSpec, state: State | None, now_s: float) -> Judgement | None:

@@ -75,7 +75,8 @@ def lines(status: Status, wanted: Release | None, now_s: float) -> list[tuple[st
     if state.holding:
         found.append(("holds", f"until a verdict or an order: `flightdeck rollout promote {status.name}`, or abort"))
     if state.queued:
-        found.append(("waits", f"{state.queued.short} begins after this rollout"))
+        after = "when the stop of all rollouts is lifted" if state.phase in plan.ENDED else "after this rollout"
+        found.append(("waits", f"{state.queued.short} begins {after}"))
     if state.refused and wanted and state.refused.id == wanted.id and state.phase in plan.ENDED:
         again = f"`flightdeck rollout retry {status.name}` tries it again"
         found.append(("refused", f"{state.refused.short} was sent home and is still the wanted release; {again}"))

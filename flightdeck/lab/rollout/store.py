@@ -116,6 +116,9 @@ class Store:
         """Orders with a higher number, oldest first."""
         return [(it.number, it.order) for it in _lines(self._folder(name) / ORDERS, _Numbered) if it.number > number]
 
+    def stopped(self, name: str) -> None:
+        """The lab has one rollout: an abort stops them all."""
+
     # What the controller tells
 
     def write_status(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""Adapter: the API server. Seven kinds, six verbs, plain documents; what goes wrong is told in the tick's words."""
+"""Adapter: the API server. Nine kinds, six verbs, plain documents; what goes wrong is told in the tick's words."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ PATHS = {
     "Pod": ("api/v1", "pods"),
     "PodTemplate": ("api/v1", "podtemplates"),
     "Event": ("api/v1", "events"),
+    "ConfigMap": ("api/v1", "configmaps"),
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "ModelRollout": ("apis/flightdeck.dev/v1alpha1", "modelrollouts"),

@@ -21,7 +21,7 @@ PORT, PAGE = 19001, "/stats/prometheus"
 TIMEOUT_S = 1.0
 _LINE = re.compile(r"envoy_cluster_endpoint_rq_(success|error)\{([^}]*)\} (\d+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-_COPIES = re.compile(r"-mirror-\d+$")  # Envoy Gateway's name of a RequestMirror filter's cluster
+COPIES = re.compile(r"-mirror-\d+$")  # Envoy Gateway's name of a RequestMirror filter's cluster
 
 Counters = dict[tuple[str, str, str], Attempts]  # (proxy, cluster, "address:port") ->
 
@@ -52,7 +52,7 @@ def of_release(
     return {
         f"{proxy} {cluster} {place}": attempts
         for (proxy, cluster, place), attempts in counters.items()
-        if cluster.startswith(ours) and bool(_COPIES.search(cluster)) == copies
+        if cluster.startswith(ours) and bool(COPIES.search(cluster)) == copies
         and owners.get(place.rpartition(":")[0].strip("[]")) == release
     }  # fmt: skip
 

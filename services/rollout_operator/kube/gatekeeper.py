@@ -6,7 +6,6 @@ one. As in an order, `by=ann` as the first word says who.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,22 +89,3 @@ def entered(
     )  # fmt: skip
     later = [msgspec.structs.replace(it, serial=it.serial + 1) for it in new]
     return msgspec.structs.replace(state, serial=state.serial + 1), [first, *later]
-
-
-def refused(
-    rollout: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any], at_s: float
-) -> list[Document]:
-    """An Event when PlanAccepted begins to say another no than before."""
-    old, new = _refusal(before), _refusal(now)
-    if not new or new == old:
-        return []
-    reason, message = new
-    mark = hashlib.sha256(f"{reason} {message} {at_s}".encode()).hexdigest()[:10]
-    return [status.event_of(rollout, name=mark, reason=reason, message=message, warning=True, at_s=at_s)]
-
-
-def _refusal(found: Mapping[str, Any]) -> tuple[str, str] | None:
-    for it in found.get("conditions", ()):
-        if it["type"] == "PlanAccepted" and it["status"] == "False":
-            return it["reason"], it["message"]
-    return None

@@ -13,14 +13,14 @@ import datetime as dt
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.gate import Trust
-from services.rollout_operator.kube import counters, gatekeeper, routes
+from services.rollout_operator.kube import counters, gatekeeper, routes, stops
 from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
@@ -31,7 +31,7 @@ from services.rollout_operator.tick import Rollout
 from services.rollout_operator.workloads import owner_reference
 
 logger = logging.getLogger("flightdeck.rollout")
-TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 150.0
+TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 180.0
 CONFLICT_S = 0.05
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
@@ -45,6 +45,7 @@ def rollout_of(
     """A rollout of the cluster, as it was left."""
     store = KubeStore(api, valkey, name, trust)
     platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
+    store.rate = lambda: platform.rate.per_s
     return Rollout(name, store, platform, records)
 
 
@@ -54,6 +55,7 @@ class Loop:
     def __init__(self, name: str, make: Callable[[], Rollout]) -> None:
         self.name, self.make = name, make
         self.rollout: Rollout | None = None
+        self.waits = False  # for the stop of all rollouts to be lifted
 
     def tick(self) -> float:
         """Once; returns the seconds until the next one."""
@@ -75,6 +77,7 @@ class Loop:
             return BROKEN_S
         state, platform = self.rollout.status.state, self.rollout.platform
         idle = state is None or state.phase in ENDED
+        self.waits = state is not None and state.phase in ENDED and state.queued is not None
         # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
         # shall be is done until something changes.
         return IDLE_S if idle and not (isinstance(platform, KubePlatform) and platform.left) else TICK_S
@@ -88,12 +91,17 @@ class Loop:
 
 
 _api: list[Kubernetes] = []  # one pool of connections, made when the process starts
+_stops: list[stops.Stops] = []
 _wake: dict[str, asyncio.Event] = {}
+_waiting: set[str] = set()  # rollouts that begin when the stop of all is lifted
 
 
 def _made(name: str) -> Rollout:
     records = connect(os.environ[STREAMS_ENV])
-    return rollout_of(name, _api[0], records.client, records)
+    made = rollout_of(name, _api[0], records.client, records)
+    if isinstance(made.store, KubeStore):
+        made.store.stops = _stops[0]  # one for all: it is asked for once, not by each
+    return made
 
 
 @kopf.on.startup()
@@ -109,6 +117,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 10
     _api.append(Kubernetes(os.environ[NAMESPACE_ENV]))
+    _stops.append(stops.Stops(_api[0]))
 
 
 @kopf.daemon(GROUP, VERSION, PLURAL, cancellation_timeout=10)
@@ -118,6 +127,7 @@ async def run(name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
     while not stopped:
         wake.clear()
         pause_s = await asyncio.to_thread(loop.tick)
+        (_waiting.add if loop.waits else _waiting.discard)(name)
         ended = asyncio.ensure_future(stopped.wait(pause_s))
         woken = asyncio.ensure_future(_woken(wake))
         _done, left = await asyncio.wait({ended, woken}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +149,14 @@ async def changed(name: str, **_: Any) -> None:
         _wake[name].set()
 
 
+@kopf.on.event("v1", "configmaps", when=lambda name, **_: name == stops.NAME)
+async def stopped(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+    """What runs looks by itself each second; what waits is woken, and nobody else: a thousand idle ones cost time."""
+    _stops[0].told(None if type == "DELETED" else body)
+    for name in _waiting & set(_wake):
+        _wake[name].set()
+
+
 @kopf.on.delete(GROUP, VERSION, PLURAL, backoff=2)
 async def leave(name: str, **_: Any) -> None:
     """The champion keeps serving, as nobody's."""
@@ -147,6 +165,7 @@ async def leave(name: str, **_: Any) -> None:
     except Unavailable as error:
         raise kopf.TemporaryError(str(error), delay=1) from error
     _wake.pop(name, None)
+    _waiting.discard(name)
 
 
 def _leave(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from services.rollout_operator import workloads
 from services.rollout_operator.evidence import Attempts
 from services.rollout_operator.kube import counters, replicas, routes
 from services.rollout_operator.kube.api import Api, Document, Refused
+from services.rollout_operator.kube.rate import Rate
 from services.rollout_operator.ports import Seen, Unavailable
 from services.rollout_operator.state import Phase, State, Wanted
 from services.rollout_operator.workloads import NotPlaceable, workload_name
@@ -43,6 +45,7 @@ class KubePlatform:
         self.manifests: dict[str, ModelManifest] = {}
         self.unplaceable: dict[str, tuple[int, str]] = {}  # release id -> how often it was refused, and why
         self.left = 1  # what the last tick had to do, or to leave to the next one; 0: all was as it shall be
+        self.rate = Rate(f"{api.namespace}/{model}")
 
     @property
     def selector(self) -> str:
@@ -55,6 +58,19 @@ class KubePlatform:
         self.slices = self.api.list("EndpointSlice", self.selector)
         self.route = self.api.read("HTTPRoute", self.model)
         self.owners |= replicas.owners(self.slices)
+        if self.rate.due:
+            with contextlib.suppress(Unavailable, Refused):
+                self._scraped()
+
+    def _scraped(self) -> counters.Counters:
+        """The gateway's counters; each time they are read, the users' rate is renewed."""
+        try:
+            found = counters.scrape(self.api, self.fetch)
+        except (Unavailable, Refused):
+            self.rate.missed()
+            raise
+        self.rate.saw(found)
+        return found
 
     def seen(self, release: Release | None) -> Seen:
         """As pods and EndpointSlices say; a release that can never be placed dies once per try."""
@@ -77,7 +93,7 @@ class KubePlatform:
         Raises:
             Unavailable: nothing is counted for a release that the route names: an empty selection is no zero.
         """
-        scraped, route = counters.scrape(self.api, self.fetch), f"{self.api.namespace}/{self.model}"
+        scraped, route = self._scraped(), f"{self.api.namespace}/{self.model}"
         found = []
         for release, of_copies in ((champion, False), (candidate, copies)):
             mine = counters.of_release(scraped, self.owners, release.id, route, copies=of_copies)

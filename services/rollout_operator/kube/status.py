@@ -14,7 +14,7 @@ import msgspec
 from flightdeck.contracts.release import Release
 from services.rollout_operator.kube.orders import number_of
 from services.rollout_operator.remembered import Status
-from services.rollout_operator.state import ENDED, RUNNING, Phase, State, Transition, dec_hook, enc_hook
+from services.rollout_operator.state import ENDED, RUNNING, Phase, State, Stop, Transition, dec_hook, enc_hook
 from services.rollout_operator.verdict import Judgement
 
 HISTORY_KEPT = 50
@@ -57,14 +57,15 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
 
 def document(
     status: Status, before: Mapping[str, Any], wanted: Release | None, new: Sequence[Transition], *,
-    order: str, generation: int, refusal: str, now_s: float, why: str = "Refused",
+    order: str, generation: int, refusal: str, now_s: float, reason: str = "",
+    stop: Stop | None = None,
 ) -> Document:  # fmt: skip
     """The whole status.
 
     Args:
         before: as it was; conditions keep their time where they say the same. wanted: `spec.release`.
         new: entries of the history since then. order: text of the order that was obeyed and may still stand there.
-        refusal: why the spec cannot be followed; empty when it can. why: the same in one word.
+        refusal: why the plan is not accepted; empty when it is. reason: the same in one word. stop: of all rollouts.
     """
     state = status.state
     found: Document = {
@@ -74,7 +75,7 @@ def document(
         "wantedReplicas": status.replicas,
         "mirrored": status.mirrored,
         "observedGeneration": generation,
-        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s, why),
+        "conditions": conditions(state, wanted, before.get("conditions", ()), refusal, generation, now_s, reason, stop),
         "history": history(before.get("history", ()), new),
         "releases": [_plain(it) for it in status.releases],
         "inForce": status.rollout,
@@ -88,7 +89,8 @@ def document(
     if state is None:
         return found
     found |= {"state": _bare(msgspec.to_builtins(state, enc_hook=enc_hook)), "phase": str(state.phase)}
-    found["reason"] = state.reason
+    hidden = stop is not None and stop.words not in state.reason
+    found["reason"] = f"{stop.words}; {state.reason}".rstrip("; ") if stop and hidden else state.reason
     for role in ("champion", "candidate", "queued", "refused"):
         if (release := getattr(state, role)) is not None:
             found[role] = _plain(release)
@@ -108,10 +110,14 @@ def history(before: Sequence[Mapping[str, Any]], new: Sequence[Transition]) -> l
 
 def conditions(  # noqa: PLR0917 - all that they tell of
     state: State | None, wanted: Release | None, before: Sequence[Mapping[str, Any]], refusal: str, generation: int,
-    now_s: float, why: str = "Refused",
+    now_s: float, word: str = "", stop: Stop | None = None,
 ) -> list[Document]:  # fmt: skip
-    """Progressing, Complete and PlanAccepted."""
-    said = [("PlanAccepted", "False" if refusal else "True", why if refusal else "Accepted", refusal)]
+    """Progressing, Complete and PlanAccepted; `refusal` and, in one word, `word` say why the last is false.
+
+    Stopped is there once all rollouts were stopped.
+    """
+    accepted = "False" if refusal else "True"
+    said = [("PlanAccepted", accepted, (word or "Refused") if refusal else "Accepted", refusal)]
     if state is not None:
         words, phase = state.reason, str(state.phase).capitalize()
         runs = state.phase in RUNNING or state.phase is Phase.ABORTING
@@ -120,6 +126,8 @@ def conditions(  # noqa: PLR0917 - all that they tell of
         complete = served and state.phase in ENDED
         said.append(("Complete", "True" if complete else "False", phase, words))
     old = {it["type"]: it for it in before}
+    if stop or "Stopped" in old:
+        said.append(("Stopped", "True", "ByOrder", stop.words) if stop else ("Stopped", "False", "Lifted", ""))
     found = []
     for kind, value, reason, message in said:
         earlier = old.get(kind, {})

@@ -1,4 +1,4 @@
-"""The tick's store on Kubernetes: the ModelRollout itself, and a key in the streams' Valkey for the evidence.
+"""The tick's store on Kubernetes: the ModelRollout itself, and two keys in the streams' Valkey: evidence and looks.
 
 The status is written whole and only over the version that was read (resourceVersion): of two operators, or of a
 decision on a spec that changed meanwhile, one fails with Conflict and decides anew. So nothing needs a lock.
@@ -15,13 +15,13 @@ import msgspec
 import redis
 
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, parse_rollout
-from services.rollout_operator import gate
-from services.rollout_operator.kube import gatekeeper, orders, status
+from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout
+from services.rollout_operator import acceptance, gate
+from services.rollout_operator.kube import accepted, gatekeeper, looks, orders, status, stops
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
-from services.rollout_operator.state import Order, OrderKind, Transition
+from services.rollout_operator.state import ENDED, Order, OrderKind, Stop, Transition
 
 logger = logging.getLogger("flightdeck.rollout")
 FIGURES_S = 5.0  # between two writes for nothing but new figures of the judge
@@ -35,10 +35,15 @@ class KubeStore:
         """`trust` tells the keys whose approvals count, as of now."""
         self.api, self.valkey, self.name, self.trust = api, valkey, name, trust
         self.object: Document = {}
-        self.refusal, self.why = "", "Refused"
+        self.refusal, self.refusal_reason = "", acceptance.REFUSED  # of PlanAccepted: why, and in one word
         self.admission: gate.Admission | None = None
         self.new: list[Transition] = []
         self.written_s = 0.0
+        self.looks, self.answered = looks.Looks(valkey), False
+        self.spec: RolloutSpec | None = None
+        self.stops = stops.Stops(api)
+        self.stop: Stop | None = None
+        self.rate: Callable[[], float | None] = lambda: None  # users' requests per second, as measured
 
     # What people want
 
@@ -50,18 +55,19 @@ class KubeStore:
         Raises:
             Unavailable: it is gone, or the API server does not answer. InvalidRollout: it cannot be followed.
         """
-        self.object = self._read()
-        self.admission, self.why = None, "Refused"
+        self.object, self.answered, self.admission = self._read(), False, None
         try:
             found = self._parsed()
         except InvalidRollout as error:
-            self.refusal = str(error)
+            self.refusal, self.refusal_reason = str(error), acceptance.REFUSED
             raise
         self.admission = gatekeeper.admit(self.object, found.spec.release, self.trust())
-        self.refusal, self.why = self.admission.refusal, gatekeeper.UNAPPROVED
+        self.refusal, self.refusal_reason = self.admission.refusal, gatekeeper.UNAPPROVED
         if self.admission.release is None:
             raise InvalidRollout(self.refusal)
-        return found.with_release(self.admission.release)
+        found = found.with_release(self.admission.release)
+        self.spec = found.spec
+        return found
 
     def _parsed(self) -> ModelRollout:
         kept = self.object.get("status", {}).get("champion")
@@ -80,6 +86,8 @@ class KubeStore:
             )
         if not model.image:
             raise InvalidRollout(f"{self.name}: the model of {found.spec.release.short} is in no OCI registry; gate it")
+        if words := acceptance.never(found.spec):
+            raise InvalidRollout(f"{self.name}: {words}")
         return found
 
     def orders_after(self, name: str, number: int) -> list[tuple[int, Order]]:
@@ -93,6 +101,15 @@ class KubeStore:
         if found and found.kind is OrderKind.RETRY and self.admission and self.admission.refusal:
             return []  # what is wanted is not let in, and no other release is meant
         return [(orders.number_of(text), found)] if found and orders.number_of(text) != number else []
+
+    def stopped(self, name: str) -> Stop | None:
+        """Asked for only where something runs or would begin: an idle rollout is told at no request of its own."""
+        kept = self.object.get("status", {})
+        sent_home = Release.model_validate(kept["refused"]).id if "refused" in kept else ""
+        settled = self.spec is None or self.spec.release.id in (kept.get("championRelease"), sent_home)
+        idle = kept.get("phase") in ENDED and (settled or bool(self.refusal))
+        self.stop = self.stops.now(needed=not idle)
+        return self.stop
 
     # What is remembered
 
@@ -117,13 +134,18 @@ class KubeStore:
         if not text:
             found.orders_done = 0  # taken away: the same words may come again
         self._broken_glass(found)
+        generation = self.object["metadata"].get("generation", 0)
+        rate = accepted.rate(before, self.rate())
+        doubt = "" if self.refusal else accepted.doubt(self.spec, found.state, before, rate, generation)
         document = status.document(
             found, before, self._asked(), self.new, order=obeyed,
-            generation=self.object["metadata"].get("generation", 0), refusal=self.refusal, now_s=found.updated_at_s,
-            why=self.why,
+            generation=generation, refusal=self.refusal or doubt, now_s=found.updated_at_s,
+            reason=acceptance.TOO_SLOW if doubt else self.refusal_reason, stop=self.stop,
         )  # fmt: skip
         memory = gatekeeper.kept(self.admission.memory) if self.admission else before.get(gatekeeper.KEPT)
         document |= {gatekeeper.KEPT: memory} if memory else {}
+        if rate:
+            document["requestsPerSecond"] = rate
         self._write(document, before, found.updated_at_s)
         if obeyed:
             self._take_away(obeyed)
@@ -148,7 +170,8 @@ class KubeStore:
         """Says of a spec that was never followed why it cannot be."""
         before = self.object.get("status", {})
         generation = self.object["metadata"].get("generation", 0)
-        said = status.conditions(None, None, before.get("conditions", ()), self.refusal, generation, now_s, self.why)
+        old = before.get("conditions", ())
+        said = status.conditions(None, None, old, self.refusal, generation, now_s, self.refusal_reason)
         self._write({**before, "conditions": said}, before, now_s)
 
     def _write(self, document: Document, before: Mapping[str, Any], now_s: float) -> None:
@@ -157,9 +180,10 @@ class KubeStore:
             return
         self.object = self.api.replace_status({**self.object, "status": document})
         self.written_s = now_s
-        told, self.new = self.new, []
-        events = [status.event(self.object, item) for item in told]
-        for event in [*events, *gatekeeper.refused(self.object, before, document, now_s)]:
+        told, self.new = [status.event(self.object, item) for item in self.new], []
+        if doubted := accepted.event(self.object, before, now_s):
+            told.append(doubted)
+        for event in told:
             try:
                 self.api.create(event)
             except (Unavailable, Refused) as error:  # the status has it; an Event is for people
@@ -172,7 +196,9 @@ class KubeStore:
             logger.info("%s: the obeyed order stays: %s", self.name, error)
 
     def look(self, name: str, look: Look) -> None:
-        """Not kept here: the judge's figures are in the status."""
+        """Beside the evidence, and only when Valkey took that in this tick: nobody waits for it twice."""
+        if self.answered and self.looks.due(look) and not self.looks.keep(self.object["metadata"]["uid"], look):
+            logger.info("%s: Valkey did not keep a look", name)
 
     # Evidence
 
@@ -188,6 +214,7 @@ class KubeStore:
             self.valkey.set(self.key, content, ex=KEPT_S)
         except redis.RedisError as error:
             raise Unavailable(f"Valkey did not keep the evidence: {error}") from error
+        self.answered = True
 
     def load_evidence(self, name: str) -> KeptEvidence | None:
         """Raises Unavailable when Valkey does not answer: that is not the same as no evidence."""
@@ -203,7 +230,7 @@ class KubeStore:
     def forget_evidence(self) -> None:
         """When the object goes."""
         try:
-            self.valkey.delete(self.key)
+            self.valkey.delete(self.key, looks.key(self.object["metadata"]["uid"]))
         except redis.RedisError as error:
             logger.info("%s: evidence stays until it expires: %s", self.name, error)
 

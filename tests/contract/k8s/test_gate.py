@@ -37,8 +37,12 @@ def test_nobody_may_read_secrets_from_the_api_server(overlay: Overlay):
 def test_the_operator_cannot_change_what_it_trusts(overlay: Overlay):
     roles = [it for it in overlay[1] if it["kind"] == "Role" and it["metadata"]["name"] == "rollout-operator"]
     assert "flightdeck-serving" in {it["metadata"]["namespace"] for it in roles}
-    touched = {resource for it in roles for rule in it["rules"] for resource in rule["resources"]}
-    assert not touched & {"secrets", "configmaps", "serviceaccounts/token", "roles", "rolebindings"}
+    verbs: dict[str, set[str]] = {}
+    for rule in (rule for it in roles for rule in it["rules"]):
+        for resource in rule["resources"]:
+            verbs.setdefault(resource, set()).update(rule["verbs"])
+    assert not verbs.keys() & {"secrets", "serviceaccounts/token", "roles", "rolebindings"}
+    assert verbs.get("configmaps", set()) <= {"get", "list", "watch"}, "the keys are in one"
 
 
 def test_the_operator_does_not_start_without_the_keys_and_sees_them_change(overlay: Overlay):

@@ -60,6 +60,34 @@ def test_every_field_of_the_spec_is_described():
             assert f"Default: {node['default']}" in node["description"], path
 
 
+UNITS = ("er cent", "hare", " %", "imes the", "airs", "nswers", "eplicas", "unit", "eaths")
+
+
+def test_every_number_of_the_spec_says_in_which_unit():
+    for path, node in walk(spec_schema()):
+        if node["type"] in ("integer", "number") and not path.endswith("[]"):
+            assert any(unit in node["description"] for unit in UNITS), f"{path}: {node['description']}"
+
+
+def test_every_list_of_the_spec_says_how_many():
+    for path, node in walk(spec_schema()):
+        if node["type"] == "array":
+            assert "items" in node["description"], path
+
+
+def test_every_field_of_the_status_is_described():
+    for path, node in walk(crd.schema()["properties"]["status"]):
+        assert node.get("description") or path.endswith("[]"), path
+
+
+def test_one_line_tells_the_story_and_a_wide_one_the_rest():
+    version = crd.document()["spec"]["versions"][0]
+    columns = version["additionalPrinterColumns"]
+    story = [it["name"] for it in columns if not it.get("priority")]
+    assert story == ["Model", "Champion", "Candidate", "Phase", "Weight", "Verdict", "Reason", "Age"]
+    assert [it["name"] for it in columns if it.get("priority")] == ["Accepted", "Stopped", "Requests/s"]
+
+
 def test_git_leaves_the_release_out():
     for path in ROOT.glob("specs/*.rollout.yaml"):
         content = yaml.safe_load(path.read_text())
@@ -94,7 +122,9 @@ def test_a_status_of_the_first_champion_fits_the_schema():
     schema = crd.schema()["properties"]["status"]
     assert not list(problems(schema, status))
     told = {column["jsonPath"] for column in crd.document()["spec"]["versions"][0]["additionalPrinterColumns"]}
-    assert {it.removeprefix(".status.") for it in told if it.startswith(".status")} <= set(schema["properties"])
+    assert {it.removeprefix(".status.").partition("[")[0] for it in told if it.startswith(".status")} <= set(
+        schema["properties"]
+    )
 
 
 def test_the_scale_subresource_points_at_fields_that_exist():

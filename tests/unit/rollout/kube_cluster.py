@@ -80,6 +80,7 @@ class Cluster:
         self.effects, self.kill_at, self.version = 0, 0, 0
         self.log: list[PredictionRecord] = []
         self.values: dict[str, bytes] = {}
+        self.lists: dict[str, list[bytes]] = {}
         self.counted: dict[tuple[str, str, str], int] = {}  # kind, cluster, address
         self.weights: list[int] = []
         self.failing = self.unready = ""
@@ -158,6 +159,13 @@ class Cluster:
 
     def get(self, key: str) -> bytes | None:
         return self.values.get(key)
+
+    def pipeline(self, *, transaction: bool) -> Pipeline:
+        return Pipeline(self)
+
+    def lrange(self, key: str, first: int, last: int) -> list[bytes]:
+        assert (first, last) == (0, -1)
+        return self.lists.get(key, [])
 
     # What a test wants
 
@@ -274,6 +282,38 @@ class Cluster:
                     latency_us=1000, replica=f"{name}-0", release=release_id,
                 )
             )  # fmt: skip
+
+
+class Pipeline:
+    """Valkey's, for one list: nothing happens before `execute`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.todo: list[tuple[str, bytes, int]] = []
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.todo.clear()
+
+    def rpush(self, key: str, value: bytes) -> None:
+        self.todo.append((key, value, 0))
+
+    def ltrim(self, key: str, first: int, last: int) -> None:
+        assert last == -1
+        self.todo.append((key, b"", first))
+
+    def expire(self, key: str, seconds: int) -> None:
+        assert seconds > 0
+
+    def execute(self) -> None:
+        self.cluster.effect()
+        for key, value, first in self.todo:
+            if value:
+                self.cluster.lists.setdefault(key, []).append(value)
+            else:
+                self.cluster.lists[key] = self.cluster.lists[key][first:]
 
 
 class Records:

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from flightdeck.contracts.release import ModelRef, Release
 from flightdeck.contracts.rollout import RolloutSpec
 from services.rollout_operator import plan
-from services.rollout_operator.plan import Observed, Order, OrderKind, Phase, State, Wanted
+from services.rollout_operator.plan import Observed, Order, OrderKind, Phase, State, Stop, Wanted
 from services.rollout_operator.verdict import Judgement, Verdict
 
 RELEASES = [
@@ -65,6 +65,7 @@ class World:
     told: tuple[dict[str, int], str | None] = dataclasses.field(default_factory=lambda: ({}, None))
     lagging: bool = False
     hurt: set[str] = dataclasses.field(default_factory=set)  # the world itself killed replicas of it
+    stopped: Stop | None = None  # all rollouts, by a person
     given_up: bool = False  # an abort ended at its deadline, and the gateway has not followed since
     deaths: int = 0
     numbers: Any = dataclasses.field(default_factory=itertools.count)
@@ -83,6 +84,7 @@ class World:
             candidate_death="signal 9" if self.deaths else "",
             routed_weight=self.shares.get(candidate.id, 0) if candidate else 0,
             mirrored=candidate is not None and self.mirror_to == candidate.id,
+            stopped=self.stopped,
         )
 
     def apply(self, state: State, wanted: Wanted) -> None:
@@ -204,6 +206,10 @@ class Rollouts(RuleBasedStateMachine):
     def the_judge_fails_it(self, dt: float) -> None:
         self.tick(dt, FAIL)
 
+    @rule(stop=st.sampled_from([None, None, Stop("ann@desk", "bad data"), Stop("controller", "unread", aborts=False)]))
+    def all_are_stopped_or_go_on(self, stop: Stop | None) -> None:
+        self.world.stopped = stop
+
     @rule(kind=st.sampled_from([*OrderKind, OrderKind.PAUSE, OrderKind.RESUME]))
     def someone_orders(self, kind: OrderKind) -> None:
         self.orders.append(Order(kind, "ann@desk"))
@@ -261,6 +267,10 @@ class Rollouts(RuleBasedStateMachine):
             assert seen.candidate_ready >= spec.replicas, "the plan begins with every replica"
         if any(it.kind is OrderKind.ABORT for it in orders) and before and before.phase in plan.RUNNING:
             assert after.phase is Phase.ABORTING, "abort wins"
+        if seen.stopped and seen.stopped.aborts:
+            assert after.phase not in plan.RUNNING, "a stop of all rollouts leaves none running"
+        if seen.stopped and before and before.phase in plan.ENDED:
+            assert after.phase is before.phase, "nothing begins while all rollouts are stopped"
         judged = [it.number for it in world.pools.get(before.candidate.id, [])] if before and before.candidate else []
         seen = world.observe(after)  # anew: the roles may have changed
         wanted = plan.wanted(spec, after, seen)
@@ -295,6 +305,7 @@ class Rollouts(RuleBasedStateMachine):
             any(it.kind is OrderKind.ABORT for it in self.orders)
             or judgement is FAIL
             or seen.candidate_deaths >= MAX_DEATHS
+            or (seen.stopped is not None and seen.stopped.aborts)
             or (before.champion is not None and spec.release.id == before.champion.id)
             or (spec.on_new_release == "supersede" and before.candidate != spec.release)
         )
