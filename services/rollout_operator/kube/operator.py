@@ -19,7 +19,7 @@ from typing import Any
 import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
-from services.rollout_operator.kube import counters, routes
+from services.rollout_operator.kube import counters, registry, routes, warnings
 from services.rollout_operator.kube.api import Api, Kubernetes
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
@@ -85,6 +85,7 @@ class Loop:
 
 _api: list[Kubernetes] = []  # one pool of connections, made when the process starts
 _wake: dict[str, asyncio.Event] = {}
+_copies: list[registry.Copies] = []  # none where no MLflow is named
 
 
 def _made(name: str) -> Rollout:
@@ -105,6 +106,10 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 10
     _api.append(Kubernetes(os.environ[NAMESPACE_ENV]))
+    if tracking_uri := os.environ.get(registry.TRACKING_ENV):
+        mlflow = registry.Mlflow(tracking_uri)
+        _copies.append(registry.Copies(mlflow, lambda it, words: warnings.tell(_api[0], it, "RegistryCopy", words)))
+        _copies[0].start()
 
 
 @kopf.daemon(GROUP, VERSION, PLURAL, cancellation_timeout=10)
@@ -114,11 +119,18 @@ async def run(name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
     while not stopped:
         wake.clear()
         pause_s = await asyncio.to_thread(loop.tick)
+        _keep_copy(loop)
         ended = asyncio.ensure_future(stopped.wait(pause_s))
         woken = asyncio.ensure_future(_woken(wake))
         _done, left = await asyncio.wait({ended, woken}, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
             task.cancel()
+
+
+def _keep_copy(loop: Loop) -> None:
+    if loop.rollout and isinstance(store := loop.rollout.store, KubeStore):
+        for copies in _copies:
+            copies.keep(loop.name, store.object)
 
 
 async def _woken(wake: asyncio.Event) -> None:
@@ -143,6 +155,8 @@ async def leave(name: str, **_: Any) -> None:
     except Unavailable as error:
         raise kopf.TemporaryError(str(error), delay=1) from error
     _wake.pop(name, None)
+    for copies in _copies:
+        copies.forget(name)
 
 
 def _leave(name: str) -> None:
