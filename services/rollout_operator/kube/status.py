@@ -45,7 +45,8 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
             rollout=status.get("inForce", ""),
             weight=status.get("weight", 0),
             mirrored=status.get("mirrored", False),
-            champion_ready=status.get("replicas", 0),
+            champion_ready=status.get("championReady", 0),
+            champion_running=status.get("replicas", 0),
             candidate_ready=status.get("candidateReady", 0),
             replicas=status.get("wantedReplicas", 0),
             orders_done=number_of(status.get("order", "")),
@@ -69,7 +70,8 @@ def document(
     state = status.state
     found: Document = {
         "weight": status.weight if state and state.candidate else 0,
-        "replicas": status.champion_ready,
+        "replicas": status.champion_running,
+        "championReady": status.champion_ready,
         "candidateReady": status.candidate_ready,
         "wantedReplicas": status.replicas,
         "mirrored": status.mirrored,
