@@ -10,6 +10,8 @@ import logging
 import os
 import time
 
+import msgspec
+
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.rollout import InvalidRollout, RolloutSpec, parse_rollout, to_yaml
 from services.rollout_operator import plan, scaling
@@ -150,9 +152,12 @@ class Rollout:
             self.records.cursors, dump = dict(kept.cursors), kept.dump
         else:
             self.records.skip_to_now()
-        self.collector = Collector(
-            spec.judge, spec.plan, champion, candidate, seed=int(state.started_s * 1000), state=dump
-        )
+        asked, seed = (spec.judge, spec.plan, champion, candidate), int(state.started_s * 1000)
+        try:
+            self.collector = Collector(*asked, seed=seed, state=dump)
+        except msgspec.DecodeError as error:  # for ever: else the rollout would end for want of data
+            self.complain(f"the evidence is of another version of this program and is collected anew: {error}")
+            self.collector = Collector(*asked, seed=seed)
         self.of_rollout = state.started_s
         return self.collector
 

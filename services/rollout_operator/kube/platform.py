@@ -118,7 +118,13 @@ class KubePlatform:
             if name not in {workload_name(release) for release, _ in kept.values()}:
                 self._retire(name, deployment, state)
         if state.candidate is None:
-            self.unplaceable = {}
+            self._forget(state.champion)
+
+    def _forget(self, champion: Release | None) -> None:
+        """Nothing is under way: of releases that went nothing is kept in memory."""
+        self.unplaceable, self.owners = {}, replicas.owners(self.slices)
+        if champion:
+            self.manifests = {key: it for key, it in self.manifests.items() if key == champion.model.sha256}
 
     def wanted_route(self, state: State, wanted: Wanted) -> Document | None:
         """The rules that shall be; None when the present ones stay."""

@@ -16,7 +16,7 @@ import redis
 
 from flightdeck.contracts.release import Release
 from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, parse_rollout
-from services.rollout_operator.kube import orders, status
+from services.rollout_operator.kube import orders, status, warnings
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.remembered import KeptEvidence, Look, Status
@@ -127,6 +127,8 @@ class KubeStore:
             return
         self.object = self.api.replace_status({**self.object, "status": document})
         self.written_s = now_s
+        if (why := _refused(document)) and why != _refused(before):
+            warnings.tell(self.api, self.object, "Refused", why)
         told, self.new = self.new, []
         for item in told:
             try:
@@ -181,6 +183,14 @@ class KubeStore:
         if found is None:
             raise Unavailable(f"there is no ModelRollout {self.name} any more")
         return found
+
+
+def _refused(document: Mapping[str, Any]) -> str:
+    """Why the spec cannot be followed, as people read it; empty when it can."""
+    for it in document.get("conditions", ()):
+        if it["type"] == "PlanAccepted" and it["status"] == "False":
+            return str(it.get("message", ""))
+    return ""
 
 
 def _without_figures(document: Mapping[str, Any]) -> dict[str, Any]:

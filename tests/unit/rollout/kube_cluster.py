@@ -114,7 +114,7 @@ class Cluster:
 
     def replace_status(self, document: Any) -> dict[str, Any]:
         self.effect()
-        found = self.objects["ModelRollout", "late"]
+        found = self.objects["ModelRollout", document["metadata"]["name"]]
         if found["metadata"]["resourceVersion"] != document["metadata"]["resourceVersion"]:
             raise Conflict("changed meanwhile")
         return self.put({**found, "status": document["status"]})
@@ -152,8 +152,11 @@ class Cluster:
         return Release.model_validate({"image": CODE, "model": ref, "featureService": "late_v1"})
 
     def want(self, version: str) -> None:
+        self.want_release(self.release(version))
+
+    def want_release(self, release: Release) -> None:
         found = copy.deepcopy(self.rollout)
-        found["spec"]["release"] = self.release(version).model_dump(mode="json", by_alias=True)
+        found["spec"]["release"] = release.model_dump(mode="json", by_alias=True)
         self.put(found)
 
     def annotate(self, text: str) -> None:
@@ -174,9 +177,9 @@ class Cluster:
         rules = self.objects["HTTPRoute", "late"]["spec"].get("rules") or [{"backendRefs": []}]
         return {it["name"]: it["weight"] for it in rules[0]["backendRefs"]}
 
-    def start(self) -> Rollout:
+    def start(self, name: str = "late") -> Rollout:
         """A new operator, which knows only what is kept."""
-        return rollout_of("late", self, self, Records(self), self.fetch)
+        return rollout_of(name, self, self, Records(self), self.fetch)
 
     # What happens outside
 
@@ -191,7 +194,7 @@ class Cluster:
 
     @staticmethod
     def address(name: str) -> str:
-        return f"10.0.0.{int(name[-8:][:2], 16)}"
+        return "10." + ".".join(str(byte) for byte in bytes.fromhex(name[-8:])[:3])
 
     def pass_time(self) -> None:
         """Deployments get their pods, the Gateway takes the route, the users send their requests."""
