@@ -300,7 +300,9 @@ def _status() -> Schema:
             "weight": number("Per cent of the users that the candidate answers."),
             "verdict": text("What the judge says.", enum=[str(verdict) for verdict in Verdict]),
             "reason": text("Of the last change, a sentence."),
-            "replicas": number("Replicas of the champion that exist."),
+            "doubt": text("Why the evidence may be incomplete: counters of replicas, gateway and log disagree."),
+            "replicas": number("Replicas of the champion that exist, ready or not."),
+            "championReady": number("Those that can answer."),
             "selector": text("Labels of the champion's pods, for an HPA on the scale subresource."),
             "observedGeneration": number("Generation of the spec that this is about."),
             "conditions": {

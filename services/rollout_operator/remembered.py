@@ -18,6 +18,7 @@ class Status(msgspec.Struct):
         orders_done: number of the last order that was obeyed.
         replicas: in force, of champion and candidate each. champion_running: pods that exist, ready or not.
         releases: that were champion, newest first, for `undo`.
+        doubt: why the evidence may be incomplete; empty when nothing speaks for it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Status(msgspec.Struct):
     updated_at_s: float = 0.0
     controller_pid: int = 0
     releases: list[Release] = []
+    doubt: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -59,6 +59,7 @@ class Rollout:
         self.status.state = decided
         begun = state is None or decided.started_s != state.started_s
         self.status.judgement = None if begun else judgement or self.status.judgement
+        self.status.doubt = "" if begun else self.status.doubt
         wanted = plan.wanted(spec, decided, observed)
         self.publish(spec, observed, now_s)
         try:

@@ -21,6 +21,7 @@ import kopf
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.kube import counters, registry, routes, warnings
 from services.rollout_operator.kube.api import Api, Kubernetes
+from services.rollout_operator.kube.crosschecks import CountedRecords, CrossChecks
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.plan import ENDED
@@ -42,7 +43,7 @@ def rollout_of(
     """A rollout of the cluster, as it was left."""
     store = KubeStore(api, valkey, name)
     platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
-    return Rollout(name, store, platform, records)
+    return Rollout(name, store, platform, CountedRecords(records))
 
 
 class Loop:
@@ -53,6 +54,7 @@ class Loop:
         self.rollout: Rollout | None = None
         self.changed_s = time.monotonic()
         self.phase: object = None
+        self.crosschecks = CrossChecks()
 
     def tick(self) -> float:
         """Once; returns the seconds until the next one."""
@@ -60,6 +62,7 @@ class Loop:
             self.rollout = self.rollout or self.make()
             self.rollout.tick(time.time())
             self._refusal(self.rollout)
+            self.crosschecks.after(self.rollout, time.time())
         except Unavailable as error:
             logger.info("%s: this tick did not count: %s", self.name, error)
             self.rollout = None

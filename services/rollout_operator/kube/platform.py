@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ class KubePlatform:
         self.pods: list[Document] = []
         self.slices: list[Document] = []
         self.route: Document | None = None
+        self.scraped: counters.Counters = {}  # by the gateway's word, `scraped_s` in the process's own seconds
+        self.scraped_s = float("-inf")
         self.owners: dict[str, str] = {}  # address -> release id, also of those that just went
         self.manifests: dict[str, ModelManifest] = {}
         self.unplaceable: dict[str, tuple[int, str]] = {}  # release id -> how often it was refused, and why
@@ -77,6 +80,7 @@ class KubePlatform:
             Unavailable: nothing is counted for a release that the route names: an empty selection is no zero.
         """
         scraped, route = counters.scrape(self.api, self.fetch), f"{self.api.namespace}/{self.model}"
+        self.scraped, self.scraped_s = scraped, time.monotonic()
         found = []
         for release, of_copies in ((champion, False), (candidate, copies)):
             mine = counters.of_release(scraped, self.owners, release.id, route, copies=of_copies)

@@ -51,6 +51,7 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
             replicas=status.get("wantedReplicas", 0),
             orders_done=number_of(status.get("order", "")),
             releases=[Release.model_validate(it) for it in status.get("releases", ())],
+            doubt=status.get("doubt", ""),
         )
     except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"ModelRollout {name}: its status is not of this version of the operator: {error}") from error
@@ -83,6 +84,8 @@ def document(
     }
     if order:
         found["order"] = order
+    if status.doubt:
+        found["doubt"] = status.doubt
     if status.judgement:
         found["judgement"] = msgspec.to_builtins(status.judgement)
         if state and state.step is not None:
