@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,20 @@ def documents(overlay: str, state: Path, specs: Path = CHECKOUT / "specs") -> li
         ManifestError: no such overlay, or an image was not pushed.
     """
     found = manifests.with_environment(manifests.render(K8S / "overlays" / overlay, images.pushed(state)))
-    rollouts = _rollouts(specs)
+    rollouts, scaled = _rollouts(specs), autoscaled(found)
     for rollout in rollouts:
         rollout["metadata"]["namespace"] = SERVING
         name = rollout["metadata"]["name"]
+        if name in scaled:
+            rollout["spec"].pop("replicas", None)  # else each deploy would set them back
         found += [rollout, workloads.git_route(name, namespace=SERVING, alone=len(rollouts) == 1)]
     return found
+
+
+def autoscaled(found: Sequence[Document]) -> set[str]:
+    """Names of the ModelRollouts whose replicas belong to a HorizontalPodAutoscaler."""
+    targets = [it["spec"]["scaleTargetRef"] for it in found if it["kind"] == "HorizontalPodAutoscaler"]
+    return {it["name"] for it in targets if it["kind"] == "ModelRollout"}
 
 
 def bring(

@@ -221,7 +221,11 @@ class RolloutSpec(_Strict):
     """The wanted state. Git owns all but `release`, which the pipeline sets."""
 
     release: Release
-    replicas: int = pydantic.Field(ge=1, le=100, description="Replicas of champion and of candidate.")
+    replicas: int = pydantic.Field(
+        default=3, ge=1, le=100,
+        description="Replicas of champion and of candidate, each. While a rollout runs they only grow. Leave it out "
+        "where an autoscaler sets it.",
+    )  # fmt: skip
     plan: list[Step] = pydantic.Field(min_length=1, max_length=20, description="In this order; 100 % follows the last.")
     judge: Judge
     ready_deadline: Duration = _deadline(

@@ -36,8 +36,11 @@ def judge_and_register(model: str, run_id: str, *, promote: bool, tell: Callable
 
     Raises:
         RegistryUnavailable, RegistryRefused: MLflow does not answer, or the run is another model's.
+        NotPromotable: `promote` where another writes the alias; nothing was judged.
         PushFailed: the registry for models does not answer or refuses; the version stays, and a repeat pushes it.
     """
+    if promote:
+        versions.may_write_alias(model)
     layout, uri = places.layout(), tracking_uri_or_env(None)
     candidate, champion, report = judge(model, run_id, layout, uri)
     for item in report.results:

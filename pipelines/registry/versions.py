@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -27,6 +28,7 @@ from pipelines.registry.signing import approve, card_sha256, sign, signing_key, 
 from pipelines.training.candidate import ARTEFACT_PATH, Candidate
 
 CARD_FILE = "card.json"
+ALIAS_WRITER_ENV = "FLIGHTDECK_CHAMPION_ALIAS"  # names who writes the alias of an installation, when it is not us
 
 
 class NotPromotable(RuntimeError):
@@ -81,14 +83,17 @@ def register(candidate: Candidate, report: GateReport) -> ModelRef:
 
 
 def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: str | None = None) -> None:
-    """Point the alias `champion` to a version that the gates let pass. Only this function sets the alias.
+    """Point the alias `champion` to a version that the gates let pass.
 
-    The alias is a copy for people and tools; what serves is told by the rollout.
+    The alias is a copy for people and tools; what serves is told by the rollout. In the lab only this function sets it,
+    in a cluster only the rollout operator.
 
     Raises:
-        NotPromotable: no PROMOTE verdict, another digest, or a card that a trusted key did not sign for this version.
+        NotPromotable: no PROMOTE verdict, another digest, a card that a trusted key did not sign for this version, or
+            another writer of the alias.
         RegistryUnavailable, RegistryRefused: MLflow does not answer, or knows no such version.
     """
+    may_write_alias(ref.name)
     layout = layout or StateLayout.from_env()
     registry = MlflowRegistry(tracking_uri_or_env(tracking_uri))
     tags = dict(registry.version(ref.name, ref.version).tags)
@@ -108,6 +113,19 @@ def promote(ref: ModelRef, *, layout: StateLayout | None = None, tracking_uri: s
             f"for version {card.version}, {card.sha256}"
         )
     registry.set_alias(ref.name, CHAMPION, ref.version)
+
+
+def may_write_alias(name: str) -> None:
+    """One writer per installation.
+
+    Raises:
+        NotPromotable: it is somebody else.
+    """
+    if writer := os.environ.get(ALIAS_WRITER_ENV):
+        raise NotPromotable(
+            f"the alias {CHAMPION} of {name} is written by the {writer} here, as a copy of what serves; ask for the "
+            f"release instead: kubectl flightdeck release {name}"
+        )
 
 
 def load_champion(name: str, *, tracking_uri: str | None = None) -> ModelRef | None:

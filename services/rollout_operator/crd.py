@@ -320,10 +320,12 @@ def _status() -> Schema:
             "weight": number("Per cent of the users that the candidate answers."),
             "verdict": text("What the judge says.", enum=[str(verdict) for verdict in Verdict]),
             "reason": text("Of the last change, a sentence."),
+            "doubt": text("Why the evidence may be incomplete: counters of replicas, gateway and log disagree."),
             "mirrored": {"type": "boolean", "description": "Whether the candidate gets a copy of each user request."},
             "wantedReplicas": number("Replicas that each of the two shall have."),
             "candidateReady": number("Replicas of the candidate that can answer."),
-            "replicas": number("Replicas of the champion that exist."),
+            "replicas": number("Replicas of the champion that exist, ready or not."),
+            "championReady": number("Those that can answer."),
             "requestsPerSecond": {
                 "type": "number",
                 "description": "Attempts of the users at the gateway per second, as last measured; renewed when it "

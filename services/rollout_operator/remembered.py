@@ -16,7 +16,9 @@ class Status(msgspec.Struct):
         rollout: the ModelRollout, as YAML, whose plan and judge are in force: while one runs, those it began with.
         judgement: the last one. weight: per cent that the gateway sends to the candidate.
         orders_done: number of the last order that was obeyed.
+        replicas: in force, of champion and candidate each. champion_running: pods that exist, ready or not.
         releases: that were champion, newest first, for `undo`.
+        doubt: why the evidence may be incomplete; empty when nothing speaks for it.
     """
 
     name: str
@@ -28,10 +30,12 @@ class Status(msgspec.Struct):
     champion_ready: int = 0
     candidate_ready: int = 0
     replicas: int = 0
+    champion_running: int = 0
     orders_done: int = 0
     updated_at_s: float = 0.0
     controller_pid: int = 0
     releases: list[Release] = []
+    doubt: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):

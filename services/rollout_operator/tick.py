@@ -10,9 +10,11 @@ import logging
 import os
 import time
 
+import msgspec
+
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.rollout import InvalidRollout, RolloutSpec, parse_rollout, to_yaml
-from services.rollout_operator import plan
+from services.rollout_operator import plan, scaling
 from services.rollout_operator.evidence import Collector
 from services.rollout_operator.judge import judge
 from services.rollout_operator.plan import Observed, Order, Phase, State
@@ -40,7 +42,7 @@ class Rollout:
 
     def tick(self, now_s: float) -> None:
         """Observe, judge, decide, keep, make true."""
-        spec = self.spec()
+        spec = self.spec(now_s)
         if spec is None:
             return
         state = self.status.state
@@ -57,6 +59,7 @@ class Rollout:
         self.status.state = decided
         begun = state is None or decided.started_s != state.started_s
         self.status.judgement = None if begun else judgement or self.status.judgement
+        self.status.doubt = "" if begun else self.status.doubt
         wanted = plan.wanted(spec, decided, observed)
         self.publish(spec, observed, now_s)
         try:
@@ -64,18 +67,19 @@ class Rollout:
         except OSError as error:
             self.complain(f"not all of what is wanted could be made true: {error}")
 
-    def spec(self) -> RolloutSpec | None:
-        """What is wanted; while a rollout runs, its plan and judge are those with which it began."""
+    def spec(self, now_s: float) -> RolloutSpec | None:
+        """What is wanted; while a rollout runs, plan and judge are those with which it began."""
         try:
             wanted = self.store.wanted(self.name)
         except (ValueError, OSError) as error:  # edited by hand or gone: what runs goes on
             self.complain(f"the wanted state cannot be read, going on with the last one: {error}")
             return self.begun()
-        state = self.status.state
-        begun = self.begun() if state and state.candidate else None
-        if begun is None:
-            self.status.rollout = to_yaml(wanted)
-            return wanted.spec
+        state, begun = self.status.state, self.begun()
+        replicas = scaling.in_force(wanted.spec.replicas, begun.replicas if begun else None, state, now_s)
+        if begun is None or state is None or state.candidate is None:
+            begun = wanted.spec
+        begun = begun.model_copy(update={"replicas": replicas})
+        self.status.rollout = to_yaml(wanted.model_copy(update={"spec": begun}))
         return begun.model_copy(update={"release": wanted.spec.release, "on_new_release": wanted.spec.on_new_release})
 
     def begun(self) -> RolloutSpec | None:
@@ -150,9 +154,12 @@ class Rollout:
             self.records.cursors, dump = dict(kept.cursors), kept.dump
         else:
             self.records.skip_to_now()
-        self.collector = Collector(
-            spec.judge, spec.plan, champion, candidate, seed=int(state.started_s * 1000), state=dump
-        )
+        asked, seed = (spec.judge, spec.plan, champion, candidate), int(state.started_s * 1000)
+        try:
+            self.collector = Collector(*asked, seed=seed, state=dump)
+        except msgspec.DecodeError as error:  # for ever: else the rollout would end for want of data
+            self.complain(f"the evidence is of another version of this program and is collected anew: {error}")
+            self.collector = Collector(*asked, seed=seed)
         self.of_rollout = state.started_s
         return self.collector
 
@@ -184,6 +191,7 @@ class Rollout:
         status = self.status
         status.weight, status.mirrored = observed.routed_weight, observed.mirrored
         status.champion_ready, status.candidate_ready = observed.champion_ready, observed.candidate_ready
+        status.champion_running = observed.champion_running
         status.replicas, status.updated_at_s, status.controller_pid = spec.replicas, now_s, os.getpid()
         self.store.write_status(status)
 

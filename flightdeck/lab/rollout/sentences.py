@@ -71,6 +71,8 @@ def lines(status: Status, wanted: Release | None, now_s: float) -> list[tuple[st
         found.append(("candidate", _side(state.candidate, status.candidate_ready, weight, status) + copies))
     if judged := judgement_of(status):
         found.append(("verdict", f"{judged.verdict}: {judged.reason}"))
+    if status.doubt:
+        found.append(("doubt", status.doubt))
     found.append(("reason", state.reason or "-"))
     if state.holding:
         found.append(("holds", f"until a verdict or an order: `flightdeck rollout promote {status.name}`, or abort"))

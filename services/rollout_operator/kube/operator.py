@@ -20,8 +20,9 @@ import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.gate import Trust
-from services.rollout_operator.kube import counters, gatekeeper, routes, stops
+from services.rollout_operator.kube import counters, gatekeeper, registry, routes, stops, warnings
 from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
+from services.rollout_operator.kube.crosschecks import CountedRecords, CrossChecks
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.plan import ENDED
@@ -46,7 +47,7 @@ def rollout_of(
     store = KubeStore(api, valkey, name, trust)
     platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
     store.rate = lambda: platform.rate.per_s
-    return Rollout(name, store, platform, records)
+    return Rollout(name, store, platform, CountedRecords(records))
 
 
 class Loop:
@@ -56,6 +57,7 @@ class Loop:
         self.name, self.make = name, make
         self.rollout: Rollout | None = None
         self.waits = False  # for the stop of all rollouts to be lifted
+        self.crosschecks = CrossChecks()
 
     def tick(self) -> float:
         """Once; returns the seconds until the next one."""
@@ -63,6 +65,7 @@ class Loop:
             self.rollout = self.rollout or self.make()
             self.rollout.tick(time.time())
             self._refusal(self.rollout)
+            self.crosschecks.after(self.rollout, time.time())
         except Conflict as error:  # somebody wrote first, often kopf its notes of the very change: decide anew, at once
             logger.info("%s: this tick did not count: %s", self.name, error)
             self.rollout = None
@@ -94,6 +97,7 @@ _api: list[Kubernetes] = []  # one pool of connections, made when the process st
 _stops: list[stops.Stops] = []
 _wake: dict[str, asyncio.Event] = {}
 _waiting: set[str] = set()  # rollouts that begin when the stop of all is lifted
+_copies: list[registry.Copies] = []  # none where no MLflow is named
 
 
 def _made(name: str) -> Rollout:
@@ -118,6 +122,10 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.networking.request_timeout = 10
     _api.append(Kubernetes(os.environ[NAMESPACE_ENV]))
     _stops.append(stops.Stops(_api[0]))
+    if tracking_uri := os.environ.get(registry.TRACKING_ENV):
+        mlflow = registry.Mlflow(tracking_uri)
+        _copies.append(registry.Copies(mlflow, lambda it, words: warnings.tell(_api[0], it, "RegistryCopy", words)))
+        _copies[0].start()
 
 
 @kopf.daemon(GROUP, VERSION, PLURAL, cancellation_timeout=10)
@@ -128,11 +136,18 @@ async def run(name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
         wake.clear()
         pause_s = await asyncio.to_thread(loop.tick)
         (_waiting.add if loop.waits else _waiting.discard)(name)
+        _keep_copy(loop)
         ended = asyncio.ensure_future(stopped.wait(pause_s))
         woken = asyncio.ensure_future(_woken(wake))
         _done, left = await asyncio.wait({ended, woken}, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
             task.cancel()
+
+
+def _keep_copy(loop: Loop) -> None:
+    if loop.rollout and isinstance(store := loop.rollout.store, KubeStore):
+        for copies in _copies:
+            copies.keep(loop.name, store.object)
 
 
 async def _woken(wake: asyncio.Event) -> None:
@@ -166,6 +181,8 @@ async def leave(name: str, **_: Any) -> None:
         raise kopf.TemporaryError(str(error), delay=1) from error
     _wake.pop(name, None)
     _waiting.discard(name)
+    for copies in _copies:
+        copies.forget(name)
 
 
 def _leave(name: str) -> None:

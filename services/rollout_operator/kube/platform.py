@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,8 @@ class KubePlatform:
         self.pods: list[Document] = []
         self.slices: list[Document] = []
         self.route: Document | None = None
+        self.scraped: counters.Counters = {}  # by the gateway's word, `scraped_s` in the process's own seconds
+        self.scraped_s = float("-inf")
         self.owners: dict[str, str] = {}  # address -> release id, also of those that just went
         self.manifests: dict[str, ModelManifest] = {}
         self.unplaceable: dict[str, tuple[int, str]] = {}  # release id -> how often it was refused, and why
@@ -94,6 +97,7 @@ class KubePlatform:
             Unavailable: nothing is counted for a release that the route names: an empty selection is no zero.
         """
         scraped, route = self._scraped(), f"{self.api.namespace}/{self.model}"
+        self.scraped, self.scraped_s = scraped, time.monotonic()
         found = []
         for release, of_copies in ((champion, False), (candidate, copies)):
             mine = counters.of_release(scraped, self.owners, release.id, route, copies=of_copies)
@@ -137,7 +141,13 @@ class KubePlatform:
             if name not in {workload_name(release) for release, _ in kept.values()}:
                 self._retire(name, deployment, state)
         if state.candidate is None:
-            self.unplaceable = {}
+            self._forget(state.champion)
+
+    def _forget(self, champion: Release | None) -> None:
+        """Nothing is under way: of releases that went nothing is kept in memory."""
+        self.unplaceable, self.owners = {}, replicas.owners(self.slices)
+        if champion:
+            self.manifests = {key: it for key, it in self.manifests.items() if key == champion.model.sha256}
 
     def wanted_route(self, state: State, wanted: Wanted) -> Document | None:
         """The rules that shall be; None when the present ones stay."""

@@ -45,11 +45,13 @@ def remembered(name: str, status: Mapping[str, Any], now_s: float) -> Status | N
             rollout=status.get("inForce", ""),
             weight=status.get("weight", 0),
             mirrored=status.get("mirrored", False),
-            champion_ready=status.get("replicas", 0),
+            champion_ready=status.get("championReady", 0),
+            champion_running=status.get("replicas", 0),
             candidate_ready=status.get("candidateReady", 0),
             replicas=status.get("wantedReplicas", 0),
             orders_done=number_of(status.get("order", "")),
             releases=[Release.model_validate(it) for it in status.get("releases", ())],
+            doubt=status.get("doubt", ""),
         )
     except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"ModelRollout {name}: its status is not of this version of the operator: {error}") from error
@@ -70,7 +72,8 @@ def document(
     state = status.state
     found: Document = {
         "weight": status.weight if state and state.candidate else 0,
-        "replicas": status.champion_ready,
+        "replicas": status.champion_running,
+        "championReady": status.champion_ready,
         "candidateReady": status.candidate_ready,
         "wantedReplicas": status.replicas,
         "mirrored": status.mirrored,
@@ -82,6 +85,8 @@ def document(
     }
     if order:
         found["order"] = order
+    if status.doubt:
+        found["doubt"] = status.doubt
     if status.judgement:
         found["judgement"] = msgspec.to_builtins(status.judgement)
         if state and state.step is not None:

@@ -82,6 +82,8 @@ class Cluster:
         self.values: dict[str, bytes] = {}
         self.lists: dict[str, list[bytes]] = {}
         self.counted: dict[tuple[str, str, str], int] = {}  # kind, cluster, address
+        self.answered: dict[str, int] = {}  # address -> requests, by the replica's own counter
+        self.past_gateway = 0  # requests a tick straight to the champion's replica, which the log has and no proxy
         self.weights: list[int] = []
         self.failing = self.unready = ""
         self.trust = Trust((key_of(GATE),))
@@ -132,7 +134,7 @@ class Cluster:
 
     def replace_status(self, document: Any) -> dict[str, Any]:
         self.effect()
-        found = self.objects["ModelRollout", "late"]
+        found = self.objects["ModelRollout", document["metadata"]["name"]]
         if found["metadata"]["resourceVersion"] != document["metadata"]["resourceVersion"]:
             raise Conflict("changed meanwhile")
         return self.put({**found, "status": document["status"]})
@@ -208,15 +210,22 @@ class Cluster:
         rules = self.objects["HTTPRoute", "late"]["spec"].get("rules") or [{"backendRefs": []}]
         return {it["name"]: it["weight"] for it in rules[0]["backendRefs"]}
 
-    def start(self) -> Rollout:
+    def start(self, name: str = "late") -> Rollout:
         """A new operator, which knows only what is kept."""
-        return rollout_of("late", self, self, Records(self), self.fetch, trust=lambda: self.trust)
+        return rollout_of(name, self, self, Records(self), self.fetch, trust=lambda: self.trust)
 
     # What happens outside
 
     def fetch(self, url: str) -> str:
         if url.endswith("/v1/manifest"):
             return MANIFEST
+        if url.endswith("/metrics"):
+            count = self.answered.get(url.removeprefix("http://").partition(":3000")[0], 0)
+            return (
+                "process_start_time_seconds 1.7e+09\npredictor_model_info{} 1.0\n"
+                f'predictor_requests_total{{route="/v1/predict",code="2xx",model_version="1"}} {count}.0\n'
+                'predictor_requests_total{route="/readyz",code="2xx",model_version="1"} 7.0\n'
+            )
         labels = 'envoy_cluster_name="{}",envoy_endpoint_address="{}:3000"'
         return "\n".join(
             f"envoy_cluster_endpoint_rq_{kind}{{{labels.format(cluster, place)}}} {count}"
@@ -225,7 +234,7 @@ class Cluster:
 
     @staticmethod
     def address(name: str) -> str:
-        return f"10.0.0.{int(name[-8:][:2], 16)}"
+        return "10." + ".".join(str(byte) for byte in bytes.fromhex(name[-8:])[:3])
 
     def pass_time(self) -> None:
         """Deployments get their pods, the Gateway takes the route, the users send their requests."""
@@ -238,7 +247,8 @@ class Cluster:
                 labels = it["metadata"]["labels"]
                 ready = labels[replicas.RELEASE] != self.unready
                 for n in range(it["spec"]["replicas"]):
-                    self.put({"kind": "Pod", "metadata": {"name": f"{name}-{n}", "labels": labels}, "status": {}})
+                    told = {"phase": "Running", "podIP": self.address(name) + ("" if n == 0 else str(n))}
+                    self.put({"kind": "Pod", "metadata": {"name": f"{name}-{n}", "labels": labels}, "status": told})
                     service = {"kubernetes.io/service-name": name} if ("Service", name) in self.objects else {}
                     self.put({
                         "kind": "EndpointSlice", "metadata": {"name": f"{name}-{n}", "labels": labels | service},
@@ -269,15 +279,17 @@ class Cluster:
 
     def answer(self, name: str, first: int, count: int, cluster: str, *, champion: bool) -> None:
         release_id = name.rpartition("-")[2]
+        straight = self.past_gateway if champion else 0
+        self.answered[self.address(name)] = self.answered.get(self.address(name), 0) + count + straight
         failed = count if release_id == self.failing else 0
         for kind, more in (("success", count - failed), ("error", failed)):
             key = kind, cluster, self.address(name)
             self.counted[key] = self.counted.get(key, 0) + more
-        for number in range(first, first + count):
+        for number in [*range(first, first + count), *range(-straight - 1_000_000, -1_000_000)]:
             self.log.append(
                 PredictionRecord(
-                    request_id=f"r{number}", row=0, entity_id=f"e{number}", asked_at_us=0, model="late", version="1",
-                    sha256="", feature_service="late_v1", features=[1.0], feature_hash="",
+                    request_id=f"r{number}", row=0, entity_id=f"e{number}", asked_at_us=first, model="late",
+                    version="1", sha256="", feature_service="late_v1", features=[1.0], feature_hash="",
                     score=0.2 if champion else self.scores(number), decision="negative", degraded=[], ages_s={},
                     latency_us=1000, replica=f"{name}-0", release=release_id,
                 )
