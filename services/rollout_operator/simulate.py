@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.contracts.rollout import OnLimit, RolloutSpec, Step
-from services.rollout_operator import judge, sequences
+from services.rollout_operator import metrics, sequences
 from services.rollout_operator.evidence import BUCKETS_PER_E, RENEWED_ROWS, TAIL_ROWS, YARDSTICK_ROWS
 from services.rollout_operator.traffic import Batch, Behaviour, Candidate, Ints, Load, Mask, World
 
@@ -162,7 +162,7 @@ class Metric:
         parts: means that are tested, each on both sides if the rule says so; `alpha` is the share of each test.
     """
 
-    rule: judge.Metric
+    rule: metrics.Metric
     levels: Counts
     parts: int
     margin: float
@@ -171,7 +171,7 @@ class Metric:
 
 def metrics_of(spec: RolloutSpec) -> dict[str, Metric]:
     """Those that a step may wait for, in the order of the schema. Outcomes are not simulated."""
-    found, rules = {}, judge.metrics_of(spec.judge)
+    found, rules = {}, metrics.metrics_of(spec.judge)
     for rule in rules:
         if rule.required:
             fine = rule.name in ("scoreShift", "scoreDelta")
