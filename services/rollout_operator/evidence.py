@@ -73,15 +73,15 @@ class Evidence(msgspec.Struct):
 
 
 class _Pending(msgspec.Struct, frozen=True, array_like=True):
-    """A pair that waits for its outcomes: entity and score of the champion's, of the candidate's; its step; of which
-    slice it is a pair ("key=value"), or of all answers."""
+    """A pair that waits for its outcomes: entity and score of the champion's, of the candidate's; its step; the slices
+    of which it is a pair, "key=value" each, "" for all answers."""
 
     champion_entity: str
     champion_score: float
     candidate_entity: str
     candidate_score: float
     step: int
-    slice: str = ""
+    slices: list[str] = msgspec.field(default_factory=lambda: [""])
 
 
 class _State(msgspec.Struct):
@@ -154,7 +154,7 @@ class Collector:
         pairs = self._joined(ours, theirs) if self._shadows else self._matched(ours, theirs)
         tally.pairs += len({request_of(key) for key in pairs})
         self._compare(pairs)
-        self._compare_slices(ours, theirs, pairs)
+        self._wait_for_outcomes(pairs, self._compare_slices(ours, theirs, pairs))
         self._settle()
         self._learn(ours.values())
 
@@ -212,18 +212,22 @@ class Collector:
         state, series = self._state, self._state.evidence.series
         for item in (*of_latencies(found, self.judge, state.latency_of), *self._of_answers(found)):
             self._add(series, item)
-        self._wait_for_outcomes(found)
         if self._shadows and self.judge.margins.feature_skew is not None:
             skew = state.evidence.skew
             compared = {key: self._views.compare(*pair, skew) for key, pair in found.items()}
             known = {key: value for key, value in compared.items() if value is not None}
             self._add(series, Differences("featureSkew", np.array(list(known.values())), [*map(request_of, known)]))
 
-    def _compare_slices(self, ours: dict[str, Answer], theirs: dict[str, Answer], found: Pairs) -> None:
-        """The same for each slice, as far as a slice can show it."""
+    def _compare_slices(self, ours: dict[str, Answer], theirs: dict[str, Answer], found: Pairs) -> dict[str, list[str]]:
+        """The same for each slice, as far as a slice can show it.
+
+        Returns:
+            Of what each of the pairs `found` is one, for those that are more than a pair of all answers.
+        """
         state, settings = self._state, self.judge.slices
+        part_of: dict[str, list[str]] = {}
         if settings is None:
-            return
+            return part_of
         joined = found if self._shadows else None
         sliced = pairs_by_slice(
             settings, state.evidence.slices, state.slices_waiting, ours=ours, theirs=theirs, joined=joined,
@@ -232,7 +236,12 @@ class Collector:
         for name, part, pairs in sliced:
             for item in self._of_answers(pairs):
                 self._add(part.series, item, grain=GRAIN)
-            self._wait_for_outcomes(pairs, name)
+            if joined is None:
+                self._wait_for_outcomes(pairs, {key: [name] for key in pairs})
+            else:
+                for key in pairs:
+                    part_of.setdefault(key, [""]).append(name)
+        return part_of
 
     def _of_answers(self, found: Pairs) -> list[Differences]:
         return list(of_answers(found, self.judge, shadow=self._shadows, middle=self._state.middle))
@@ -304,16 +313,15 @@ class Collector:
         self._settle()
         _forget(self._state.labels, LONGEST_WAIT)
 
-    def _wait_for_outcomes(self, found: Pairs, name: str = "") -> None:
-        """Pairs of all answers, or of the slice `name`."""
-        if self.judge.margins.label_loss is None:
+    def _wait_for_outcomes(self, found: Pairs, part_of: Mapping[str, list[str]]) -> None:
+        """Pairs of all answers, unless `part_of` says of what."""
+        if self.judge.margins.label_loss is None or not found:
             return
-        pairs, state = list(found.values()), self._state
-        state.pending += [
-            _Pending(one.entity_id, float(ours), other.entity_id, float(theirs), state.step, name)
-            for (one, other), (ours, theirs) in zip(pairs, clipped_scores(pairs, self.judge), strict=True)
-            if one.entity_id and other.entity_id
-        ]
+        state, scores = self._state, clipped_scores(list(found.values()), self.judge).tolist()
+        for (key, (one, other)), (ours, theirs) in zip(found.items(), scores, strict=True):
+            if one.entity_id and other.entity_id:
+                of = part_of.get(key, [""])
+                state.pending.append(_Pending(one.entity_id, ours, other.entity_id, theirs, state.step, of))
 
     def _settle(self) -> None:
         """Losses of the pairs whose outcomes are known by now."""
@@ -326,7 +334,8 @@ class Collector:
         for it in known:
             loss = self._loss(it.candidate_score, labels[it.candidate_entity])
             loss -= self._loss(it.champion_score, labels[it.champion_entity])
-            losses.setdefault((it.slice, it.step), []).append(loss)
+            for name in it.slices:
+                losses.setdefault((name, it.step), []).append(loss)
         for (name, step), values in losses.items():
             key, _, value = name.partition("=")
             series = state.evidence.slices[key][value].series if name else state.evidence.series

@@ -85,7 +85,9 @@ def judged_by_slice(
     count = sum(sum(histogram.values()) for histogram in series.values())
     others = f"; {len(beyond)} of {len(every)} slices are beyond" if len(beyond) > 1 else ""
     if not beyond:
-        others = f"; {len(waited & within)} of the {len(waited)} slices that are waited for within, of {len(every)}"
+        others = (
+            f"; {len(waited & within)} of {len(waited)} slices that the step waits for are within, {len(every)} in all"
+        )
     words = f"{estimate:.3g}, surely {lower:.3g} to {upper:.3g}, margin {margin:g}, {count:,} compared{others}"
     return MetricVerdict(called, verdict, required, margin, estimate, lower, upper, count, f"{called}: {name} {words}")
 
