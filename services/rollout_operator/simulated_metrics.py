@@ -74,8 +74,9 @@ def slices_of(spec: RolloutSpec) -> dict[str, Metric]:
         assert slices
         if it.rule.sliced(spec.judge):
             levels = it.levels if it.levels.size <= SIGNS.size else LEVELS[::GRAIN][LEVELS[::GRAIN] >= it.rule.lo]
+            pieces = min(int(1 / slices.min_share), slices.max_values + 1) * len(slices.by)
             found[by_slice(name)] = dataclasses.replace(
-                it, levels=levels, margin=it.margin * slices.margin_factor, share=slices.min_share,
-                alpha=it.rule.alpha_of_slice(spec.judge, spec.plan), pieces=int(1 / slices.min_share) * len(slices.by),
+                it, levels=levels, margin=it.margin * slices.margin_factor, share=slices.min_share, pieces=pieces,
+                alpha=it.rule.alpha_of_slice(spec.judge, spec.plan),
             )  # fmt: skip
     return found

@@ -48,6 +48,18 @@ def assert_median(times_s: np.ndarray, expected_s: float) -> None:
     assert np.mean(times_s < expected_s / 1.35) <= 0.65
 
 
+def test_slices_are_never_promised_sooner_than_they_come_and_not_much_later():
+    judged = {"margins": {"degradedRate": 0.1, "labelFlips": 0.1}, "slices": {"by": ["origin"], "minShare": 0.2}}
+    of = spec(
+        {"shadow": {"minPairs": 50, "deadline": "10m"}}, {"canary": {"weight": 50, "deadline": "1m"}}, judge=judged
+    )
+    ahead = forecast(of, Traffic(50), faults=False)
+    load = Load(50, tick_s=0.8, slices=((0.23, 0.23, 0.23, 0.23, 0.05, 0.03),))  # two are too small to be waited for
+    out = simulate(of, load, rollouts=60, seed=2)
+    assert {it.metric for it in ahead.steps[0].metrics} > {"labelFlips by slice", "degradedRate by slice"}
+    assert ahead.steps[0].seconds / 2.5 <= np.median(out.passed_s[:, 0]) <= 1.1 * ahead.steps[0].seconds
+
+
 def test_the_chance_to_pass_in_time_is_the_simulated_share():
     hasty = spec({"shadow": {"minPairs": 100, "deadline": "30s"}}, {"canary": {"weight": 50, "deadline": "30s"}},
                  margins={"errorRate": 0.01, "latencyP99Ratio": 2.0})  # fmt: skip
