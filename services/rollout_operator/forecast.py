@@ -132,6 +132,7 @@ def forecast(
         faults: whether to look for the smallest fault found as well, which takes most of the time.
     """
     rng = np.random.default_rng(seed)
+    looking = np.random.default_rng([seed, 1]) if faults else None  # another: times are the same with and without
     metrics, steps, carried = metrics_of(spec) | slices_of(spec), [], False
     for step in spec.plan:
         waited = {name: it for name, it in metrics.items() if step.shadow or not it.rule.shadow_only}
@@ -139,7 +140,7 @@ def forecast(
             first_weight = step is next(it for it in spec.plan if it.canary)
             waited = {name: it for name, it in waited.items() if it.rule.anew and first_weight}
         steps.append(
-            _step(spec, step, waited, traffic, champion, candidate or champion, faults, first=not carried, rng=rng)
+            _step(spec, step, waited, traffic, champion, candidate or champion, looking, first=not carried, rng=rng)
         )
         carried = True
     return Forecast(
@@ -154,7 +155,7 @@ def _step(  # noqa: PLR0917
     traffic: Traffic,
     champion: Behaviour,
     candidate: Behaviour,
-    faults: bool,
+    looking: np.random.Generator | None,
     *,
     first: bool,
     rng: np.random.Generator,
@@ -176,9 +177,9 @@ def _step(  # noqa: PLR0917
         pairs = np.ceil(pairs / metric.share)
         seconds = np.maximum(seconds, pairs / compared + wait_s)
         fault, words = None, ""
-        if faults:
+        if looking:
             within = int((step.deadline_s - wait_s) * compared * metric.share)
-            fault, words = smallest_fault(spec, metric, champion, within, shadow=shadow, rng=rng)
+            fault, words = smallest_fault(spec, metric, champion, within, shadow=shadow, rng=looking)
         median, p90 = float(np.median(pairs)), float(np.quantile(pairs, 0.9, method="higher"))
         found.append(
             MetricForecast(name, margin_of(spec, metric), median, p90, median / compared + wait_s, fault, words)
