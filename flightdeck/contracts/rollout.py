@@ -159,12 +159,12 @@ SLICED = ("degraded_rate", "score_shift", "score_delta", "label_flips", "label_l
 
 
 class Slices(_Strict):
-    """Judge the answers about each value of a key, e.g. each origin, as well as all of them."""
+    """Judge the answers about each value of a key, e.g. each region, as well as all of them."""
 
     by: list[Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]] = (
         pydantic.Field(
             min_length=1, max_length=4,
-            description="Join keys of the model's features, e.g. origin. Each value of a key is a slice.",
+            description="Join keys of the model's features, e.g. region. Each value of a key is a slice.",
         )
     )  # fmt: skip
     max_values: int = pydantic.Field(

@@ -1,7 +1,8 @@
-"""Answers by slice: the same differences, counted for each value of a key, e.g. for each origin. Pure.
+"""Answers by slice: the same differences, counted for each value of a key, e.g. for each region. Pure.
 
 In the shadow a pair is about one row and lies in its slice. Under weight two answers that are compared are about two
-rows, so each slice draws its own pairs: a candidate's answer about JFK with one of the champion's about JFK.
+rows, so each slice draws its own pairs: a candidate's answer about one value with one of the champion's about
+the same.
 
 Nothing grows without bound: the first `maxValues` values of a key have a slice each, all later ones share one.
 """
