@@ -62,8 +62,9 @@ def judged_by_slice(
     ]
     seen = {name for part in parts for name in part.names}
     called = by_slice(metric.name)
-    if not seen:
-        told = "no answer tells its " + " or ".join(slices.by) if not every else "no data"
+    untold = [key for key in slices.by if not evidence.slices.get(key)]
+    if untold or not seen:  # a key that no answer tells must not pass as one whose slices are all well
+        told = f"no answer tells its {' or '.join(untold)}" if untold else "no data"
         return MetricVerdict(called, Verdict.NO_DATA, required, margin, None, None, None, 0, f"{called}: {told}")
     alpha = metric.alpha_of_slice(settings, plan)
     sure = {sign: -np.log(level_) for sign, level_ in (("above", alpha), ("below", settings.beta))}

@@ -103,6 +103,15 @@ def test_answers_without_keys_are_no_data_and_one_side_that_tells_them_is_enough
     assert of(said(made), "degradedRate by slice").verdict is Verdict.PASS
 
 
+def test_a_key_that_no_answer_tells_is_no_data_however_well_the_other_one_looks():
+    made = made_of(settings("origin", "carrier"))
+    for first in (0, 300):
+        made.predictions(records(300, first=first, keys=origin), records(300, "candidate", first=first, keys=origin))
+    found = of(said(made), "labelFlips by slice")
+    assert found.verdict is Verdict.NO_DATA
+    assert "no answer tells its carrier" in found.sentence
+
+
 def test_under_weight_a_slice_is_compared_with_itself():
     """Users ask about JFK at another hour than about EWR: scores differ by origin, and by nothing else."""
     made = made_of(settings())
