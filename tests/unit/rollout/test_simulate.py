@@ -74,7 +74,7 @@ MANIFEST = ModelManifest(
     feature_service="late_v1", views={}, decision_threshold=0.5, fallback_score=0.2, files=[],
     features=[
         ServedFeature(
-            name="distance_mi", source="stored", view="v", join_keys=["color", "size"], feast_type="FLOAT", default=1
+            name="distance_mi", source="on_demand", view="v", join_keys=["color", "size"], feast_type="FLOAT", default=1
         )
     ],
 )  # fmt: skip
@@ -164,7 +164,7 @@ SLICED = {"by": ["color", "size"], "maxValues": 5, "minShare": 0.15}
 IN_SLICES = dataclasses.replace(LOAD, slices=((0.5, 0.3, 0.2), (0.6, 0.3, 0.06, 0.03, 0.01)))
 SLICES = {
     "equal, in slices": Candidate(FAULTLESS),
-    "shifted in one slice": fault(score_shift=0.25, only_slice=(1, 1)),
+    "shifted in one slice": fault(score_shift=0.15, only_slice=(1, 1)),
     "flips in a small slice": fault(flips=0.6, only_slice=(1, 2)),
     "noisy in one slice": fault(score_noise=0.4, only_slice=(0, 2)),
     "degraded in one slice, only under weight": fault(degraded=0.5, only_slice=(0, 1), only_under_weight=True),
