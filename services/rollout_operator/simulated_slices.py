@@ -26,9 +26,17 @@ class ManySlices:
 
         Args:
             matched: columns that are compared.
+        Raises:
+            ValueError: the traffic does not say how often the keys have which value.
         """
         if not self.metrics:
             return
+        assert self.spec.judge.slices
+        if len(batch.slices) != len(by := self.spec.judge.slices.by):
+            raise ValueError(
+                f"the spec judges slices by {', '.join(by)}, and the load has shares for {len(batch.slices)} of these "
+                f"{len(by)} keys: give Load.slices, or simulate without slices"
+            )
         self.active, self.step, self.slices = active, step, batch.slices
         if not self.counts:
             self.firsts = [0, *np.cumsum(batch.values).tolist()]

@@ -15,9 +15,13 @@ from tests.unit.rollout.test_lint import RELEASE, SHIPPED, spec
 
 HALF = spec({"canary": {"weight": 50, "minRequests": 100, "deadline": "20m"}},
             margins={"errorRate": 0.02, "latencyP50Ratio": 1.3, "degradedRate": 0.03})  # fmt: skip
+_SHIPPED = load_rollout(SHIPPED, release=RELEASE).spec
+WHOLE = _SHIPPED.model_copy(
+    update={"judge": _SHIPPED.judge.model_copy(update={"slices": None})}
+)  # slices: a test below
 PLANS = {
-    "shipped, 100/s": (load_rollout(SHIPPED, release=RELEASE).spec, 100.0, Behaviour()),
-    "shipped, 25/s": (load_rollout(SHIPPED, release=RELEASE).spec, 25.0, Behaviour()),
+    "shipped, 100/s": (WHOLE, 100.0, Behaviour()),
+    "shipped, 25/s": (WHOLE, 25.0, Behaviour()),
     "narrow margins, 50/s": (spec(), 50.0, Behaviour()),
     "without a shadow, 30/s": (HALF, 30.0, Behaviour()),
     "a champion that fails more often": (
@@ -73,7 +77,7 @@ def test_the_chance_to_pass_in_time_is_the_simulated_share():
     ["errorRate", "latencyP50Ratio", "latencyP99Ratio", "labelFlips", "featureSkew", "scoreDelta", "scoreShift"],
 )
 def test_nine_of_ten_simulated_rollouts_find_the_smallest_fault_and_hardly_any_a_smaller_one(metric: str):
-    shipped = load_rollout(SHIPPED, release=RELEASE).spec
+    shipped = WHOLE
     ahead = forecast(shipped, Traffic(50))
     found = {it.metric: it for it in ahead.steps[0].metrics}[metric]
     assert found.fault is not None

@@ -245,3 +245,8 @@ def test_bursts_hit_both_releases_alike():
     candidate, champion = np.array(shares[:8]).T
     assert candidate == pytest.approx(champion, abs=0.02)
     assert 0.02 < candidate.mean() < 0.2
+
+
+def test_slices_are_not_simulated_over_users_of_whom_no_slices_are_known():
+    with pytest.raises(ValueError, match=r"slices by color, size, and the load has shares for 0 of these 2 keys"):
+        simulate(small_spec(slices=SLICED), LOAD, rollouts=2)
