@@ -133,6 +133,7 @@ bench-serving: setup-dev ## The predictor beside a hand-written service and the 
 
 judge-bench: setup-dev ## How often the judge errs, and after how many requests, beside two common ways; some minutes.
 	@$(BIN)/python benchmarks/judge_bench.py
+	@$(BIN)/python benchmarks/slices_bench.py
 
 lock: $(VENV)/.uv ## Refresh every lock from pyproject.toml (needs the package registry).
 	$(COMPILE) --group dev --upgrade -o requirements/dev.txt

@@ -32,3 +32,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     latency_us: int
     replica: str
     release: str = ""  # contracts.release.Release.id of what answered: the role of a record follows from it
+    keys: dict[str, str] = {}  # join keys of the row, by name: what answers can be sliced by

@@ -159,6 +159,38 @@ class Margins(_Strict):
 
 
 SHADOW_ONLY = ("score_delta", "label_flips", "feature_skew")
+SLICED = ("degraded_rate", "score_shift", "score_delta", "label_flips", "label_loss")  # what a slice can show
+
+
+class Slices(_Strict):
+    """Judge the answers about each value of a key, e.g. each region, as well as all of them."""
+
+    by: list[Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]] = (
+        pydantic.Field(
+            min_length=1, max_length=4,
+            description="Join keys of the model's features, e.g. region. Each value of a key is a slice.",
+        )
+    )  # fmt: skip
+    max_values: int = pydantic.Field(
+        default=20, ge=1, le=50,
+        description="Values of each key that are judged alone, those that come first; all others are one slice. Part "
+        "of alpha is divided by it.",
+    )  # fmt: skip
+    min_share: float = pydantic.Field(
+        default=0.1, gt=0, le=1,
+        description="Share of the compared requests from which a step waits for a slice's pass; a smaller one can only "
+        "fail.",
+    )  # fmt: skip
+    margin_factor: float = pydantic.Field(
+        default=2.0, ge=1, le=100, description="A slice's margins, as multiples of those of all answers."
+    )
+
+    @pydantic.field_validator("by")
+    @classmethod
+    def _once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"each key once: a second time it would only use up alpha; found {names}")
+        return names
 
 
 class Judge(_Strict):
@@ -184,6 +216,8 @@ class Judge(_Strict):
         default=(0.0, 1.0), description="Lowest and highest score, in its unit; beyond it a score counts as the bound."
     )
 
+    slices: Slices | None = pydantic.Field(default=None, description="Absent: only all answers together are judged.")
+
     @pydantic.model_validator(mode="after")
     def _effective(self) -> Judge:
         low, high = self.score_range
@@ -196,6 +230,25 @@ class Judge(_Strict):
             if value is not None and value >= high - low:
                 raise ValueError(
                     f"margins.{to_camel(name)} {value:g} can never be exceeded: scores lie in {low:g} to {high:g}"
+                )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _effective_slices(self) -> Judge:
+        if self.slices is None:
+            return self
+        low, high = self.score_range
+        given = {name: value for name in SLICED if (value := getattr(self.margins, name)) is not None}
+        if not given:
+            raise ValueError(
+                f"slices has no effect: a slice shows {', '.join(map(to_camel, SLICED))}, none has a margin"
+            )
+        for name, value in given.items():
+            widest = 1.0 if name in ("degraded_rate", "label_flips") else high - low
+            if value * self.slices.margin_factor >= widest:
+                raise ValueError(
+                    f"slices.marginFactor {self.slices.margin_factor:g} makes the margin of {to_camel(name)} "
+                    f"{value * self.slices.margin_factor:g}, which no slice can exceed: it must stay below {widest:g}"
                 )
         return self
 

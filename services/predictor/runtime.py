@@ -151,8 +151,9 @@ class Runtime:
         settings, manifest, plan = self.settings, self.manifest, self.plan
         unreachable = ""
         stored: list[Any]
+        keys = [use_case.entity_keys(row) for row in rows]
         try:
-            stored = await self.store.fetch([use_case.entity_keys(row) for row in rows])
+            stored = await self.store.fetch(keys)
         except StoreUnavailable as error:
             self.metrics.store_failures[error.kind] += 1
             unreachable = str(error)
@@ -217,6 +218,7 @@ class Runtime:
                 degraded=reasons_of_row,
                 ages_s=one.ages_s,
                 latency_us=latency_us,
+                keys=keys[at],
             )
         return predictions, any_degraded
 
@@ -249,6 +251,7 @@ class Runtime:
                 degraded=[],
                 ages_s={},
                 latency_us=latency_us,
+                keys={},
             )
         return answers
 
@@ -271,6 +274,7 @@ class Runtime:
         degraded: list[str],
         ages_s: dict[str, float | None],
         latency_us: int,
+        keys: dict[str, str],
     ) -> None:
         info = self.info
         self.log.append(
@@ -292,6 +296,7 @@ class Runtime:
                 latency_us=latency_us,
                 replica=self.replica,
                 release=self.settings.release,
+                keys=keys,
             )
         )
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import API_VERSION, KIND, SHADOW_ONLY, Margins, ModelRollout, duration_text
+from flightdeck.contracts.rollout import API_VERSION, KIND, SHADOW_ONLY, SLICED, Margins, ModelRollout, duration_text
 from services.rollout_operator.state import Phase
 from services.rollout_operator.verdict import Verdict
 
@@ -86,6 +86,9 @@ def schema() -> Schema:
     judge = spec["properties"]["judge"]
     judge["x-kubernetes-validations"] = _judge_rules()
     judge["properties"]["margins"]["x-kubernetes-validations"] = [_margins_rule()]
+    judge["properties"]["slices"]["x-kubernetes-validations"] = [
+        _rule("self.by.all(x, self.by.exists_one(y, y == x))", "by: each key once")
+    ]
     plan = spec["properties"]["plan"]
     plan["x-kubernetes-list-type"] = "atomic"
     plan["x-kubernetes-validations"] = _plan_rules()
@@ -245,6 +248,19 @@ def _judge_rules() -> list[Schema]:
         )
         for name in ("scoreShift", "scoreDelta", "labelLoss")
     ]
+    sliced = " || ".join(f"has(self.margins.{to_camel(name)})" for name in SLICED)
+    rules.append(
+        _rule(f"!has(self.slices) || {sliced}", "slices has no effect: no metric that a slice shows has a margin")
+    )
+    for field in SLICED:
+        name, widest = to_camel(field), "1.0" if field in ("degraded_rate", "label_flips") else width
+        fits = f"self.margins.{name} * self.slices.marginFactor < {widest}"
+        rules.append(
+            _rule(
+                f"!has(self.slices) || !has(self.margins.{name}) || {fits}",
+                f"slices.marginFactor makes the margin of {name} so wide that no slice can exceed it",
+            )
+        )
     return rules
 
 

@@ -20,9 +20,19 @@ from flightdeck.contracts.artefact import ModelManifest
 from flightdeck.contracts.model_spec import Task
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.rollout import Judge, Step
-from services.rollout_operator.matching import SURPLUS, Attempts, increments, matched_attempts, mean_by_request
+from services.rollout_operator.differences import (
+    Answer,
+    Differences,
+    Pairs,
+    clipped_scores,
+    of_answers,
+    of_latencies,
+    request_of,
+)
+from services.rollout_operator.matching import Attempts, increments, matched, matched_attempts, mean_by_request
 from services.rollout_operator.sequences import slot
 from services.rollout_operator.skew import Skew, Views
+from services.rollout_operator.slices import GRAIN, ByKey, Waiting, check_keys, pairs_by_slice, values_of
 
 __all__ = ["CANDIDATE", "CHAMPION", "Answer", "Attempts", "Collector", "Evidence", "Tally"]
 
@@ -51,6 +61,7 @@ class Evidence(msgspec.Struct):
         tallies: step -> plain counts. skew: per feature, from the shadow.
         yardsticks: the champion's latency in microseconds at "p50" and "p99", of its newest answers.
         dropped: answers and pairs that waited too long for their other half.
+        slices: the same series for each slice, if the judge wants them.
     """
 
     series: dict[str, dict[int, dict[int, int]]] = msgspec.field(default_factory=dict)
@@ -58,31 +69,19 @@ class Evidence(msgspec.Struct):
     skew: dict[str, Skew] = msgspec.field(default_factory=dict)
     yardsticks: dict[str, float] = msgspec.field(default_factory=dict)
     dropped: int = 0
-
-
-class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """Of a prediction record what a pair needs; latency_us is 0 for rows after the first."""
-
-    entity_id: str
-    score: float
-    decision: str
-    degraded: bool
-    latency_us: int
-    features: list[float | None]
-    read_at_s: dict[str, float]  # event time of each stored view's values
-
-
-Pairs = dict[str, tuple[Answer, Answer]]  # "request id/row", under weight the candidate's -> champion's, candidate's
+    slices: ByKey = msgspec.field(default_factory=dict)
 
 
 class _Pending(msgspec.Struct, frozen=True, array_like=True):
-    """A pair that waits for its outcomes: entity and score of the champion's, of the candidate's; its step."""
+    """A pair that waits for its outcomes: entity and score of the champion's, of the candidate's; its step; the slices
+    of which it is a pair, "key=value" each, "" for all answers."""
 
     champion_entity: str
     champion_score: float
     candidate_entity: str
     candidate_score: float
     step: int
+    slices: list[str] = msgspec.field(default_factory=lambda: [""])
 
 
 class _State(msgspec.Struct):
@@ -100,9 +99,11 @@ class _State(msgspec.Struct):
     latency_of: dict[str, float] = msgspec.field(default_factory=dict)  # yardsticks in force
     counters: dict[str, list[int]] = msgspec.field(default_factory=dict)  # "role endpoint" -> [total, failed]
     unmatched: list[int] = msgspec.field(default_factory=lambda: [0, 0])  # candidate's attempts without a partner
+    slices_waiting: Waiting = msgspec.field(default_factory=dict)
 
 
 CHAMPION, CANDIDATE = "champion", "candidate"
+Series = dict[str, dict[int, dict[int, int]]]  # component -> step -> histogram slot -> differences
 
 
 class Collector:
@@ -115,11 +116,12 @@ class Collector:
         """Begin, or go on from a `dump`.
 
         Raises:
-            ValueError: a margin can never have data for this kind of model.
+            ValueError: a margin can never have data for this kind of model, or a slice for these features.
         """
         self.judge, self.plan, self.seed, self.task = judge, list(plan), seed, candidate.task
         if judge.margins.label_flips is not None and self.task is Task.REGRESSION:
             raise ValueError("judge.margins.labelFlips has no effect for a regression: it makes no decision")
+        check_keys(judge.slices, {key for it in (champion, candidate) for one in it.features for key in one.join_keys})
         self._views = Views(champion, candidate)
         self._state = msgspec.msgpack.decode(state, type=_State) if state else _State()
 
@@ -127,7 +129,7 @@ class Collector:
         """Evidence from now on belongs to this step; safe to repeat."""
         state = self._state
         if index != state.step:
-            state.step, state.unmatched = index, [0, 0]
+            state.step, state.unmatched, state.slices_waiting = index, [0, 0], {}
             for role in (CHAMPION, CANDIDATE):
                 state.waiting[role] = {}
         state.evidence.tallies.setdefault(index, Tally())
@@ -146,12 +148,14 @@ class Collector:
         """One batch of the log, both roles of the same moment."""
         tally = self._tally
         ours, theirs = self._answers(CHAMPION, champion), self._answers(CANDIDATE, candidate)
-        tally.answers += len({_request(key) for key in theirs})
+        tally.answers += len({request_of(key) for key in theirs})
         for role, answers in ((CHAMPION, ours), (CANDIDATE, theirs)):
             tally.degraded[role] = tally.degraded.get(role, 0) + sum(item.degraded for item in answers.values())
         pairs = self._joined(ours, theirs) if self._shadows else self._matched(ours, theirs)
-        tally.pairs += len({_request(key) for key in pairs})
+        tally.pairs += len({request_of(key) for key in pairs})
         self._compare(pairs)
+        self._wait_for_outcomes(pairs, self._compare_slices(ours, theirs, pairs))
+        self._settle()
         self._learn(ours.values())
 
     def _answers(self, role: str, records: Sequence[PredictionRecord]) -> dict[str, Answer]:
@@ -176,6 +180,7 @@ class Collector:
                 record.latency_us if record.row == 0 else 0,
                 record.features if self._shadows else [],
                 self._views.read_at_s(record) if self._shadows else {},
+                values_of(record, self.judge.slices),
             )
         _forget(seen, REMEMBERED)
         return found
@@ -193,65 +198,53 @@ class Collector:
         return pairs
 
     def _matched(self, ours: dict[str, Answer], theirs: dict[str, Answer]) -> Pairs:
-        """Each answer of the candidate with one of the champion's of this batch; those left over wait for the next.
-
-        Who is matched, waits or is dropped is drawn: the order in a batch tells replicas apart, and under much weight
-        the last replica of each batch would never be looked at.
-        """
+        """Two answers of one moment."""
         left = self._state.waiting.setdefault(CANDIDATE, {})
         left |= theirs
-        pool, keys, generator = list(ours.values()), list(left), self._generator()
-        drawn = generator.permutation(len(pool))
-        order = [keys[at] for at in generator.permutation(len(keys))]
-        pairs = {key: (pool[at], left.pop(key)) for at, key in zip(drawn, order, strict=False)}
-        for key in order[len(pool) + SURPLUS :]:
-            del left[key]
-            self._state.evidence.dropped += 1
+        pairs, dropped = matched(list(ours.values()), left, self._generator())
+        self._state.evidence.dropped += dropped
         return pairs
 
     def _compare(self, found: Pairs) -> None:
         """The differences of each pair, for every metric that has a margin."""
         if not found:
             return
-        pairs, requests = list(found.values()), [_request(key) for key in found]
-        margins, state = self.judge.margins, self._state
-        low, high = self.judge.score_range
-        scores = np.clip([[one.score, other.score] for one, other in pairs], low, high)
-        if margins.degraded_rate is not None:
-            self._add("degradedRate", [float(other.degraded) - one.degraded for one, other in pairs], requests)
-        for name, ratio in (("p50", margins.latency_p50_ratio), ("p99", margins.latency_p99_ratio)):
-            if ratio is not None and name in state.latency_of:
-                yard_us = state.latency_of[name]
-                self._add(
-                    f"latency{name.upper()}Ratio",
-                    [
-                        float(other.latency_us > ratio * yard_us) - (one.latency_us > yard_us)
-                        for one, other in pairs
-                        if one.latency_us and other.latency_us
-                    ],
-                )
-        if margins.score_shift is not None:
-            self._add("scoreShift/mean", (scores[:, 1] - scores[:, 0]) / (high - low), requests)
-            if state.middle is not None:
-                apart = np.abs(scores - state.middle)
-                self._add("scoreShift/spread", (apart[:, 1] - apart[:, 0]) / (high - low), requests)
-        if margins.label_loss is not None:
-            state.pending += [
-                _Pending(one.entity_id, float(ours), other.entity_id, float(theirs), state.step)
-                for (one, other), (ours, theirs) in zip(pairs, scores, strict=True)
-                if one.entity_id and other.entity_id
-            ]
-            self._settle()
-        if self._shadows:
-            if margins.score_delta is not None:
-                self._add("scoreDelta", np.abs(scores[:, 1] - scores[:, 0]) / (high - low), requests)
-            if margins.label_flips is not None:
-                self._add("labelFlips", [float(one.decision != other.decision) for one, other in pairs], requests)
-            if margins.feature_skew is not None:
-                skew = state.evidence.skew
-                compared = [self._views.compare(one, other, skew) for one, other in pairs]
-                known = [(value, key) for value, key in zip(compared, requests, strict=True) if value is not None]
-                self._add("featureSkew", [value for value, _ in known], [key for _, key in known])
+        state, series = self._state, self._state.evidence.series
+        for item in (*of_latencies(found, self.judge, state.latency_of), *self._of_answers(found)):
+            self._add(series, item)
+        if self._shadows and self.judge.margins.feature_skew is not None:
+            skew = state.evidence.skew
+            compared = {key: self._views.compare(*pair, skew) for key, pair in found.items()}
+            known = {key: value for key, value in compared.items() if value is not None}
+            self._add(series, Differences("featureSkew", np.array(list(known.values())), [*map(request_of, known)]))
+
+    def _compare_slices(self, ours: dict[str, Answer], theirs: dict[str, Answer], found: Pairs) -> dict[str, list[str]]:
+        """The same for each slice, as far as a slice can show it.
+
+        Returns:
+            Of what each of the pairs `found` is one, for those that are more than a pair of all answers.
+        """
+        state, settings = self._state, self.judge.slices
+        part_of: dict[str, list[str]] = {}
+        if settings is None:
+            return part_of
+        joined = found if self._shadows else None
+        sliced = pairs_by_slice(
+            settings, state.evidence.slices, state.slices_waiting, ours=ours, theirs=theirs, joined=joined,
+            generator=self._generator,
+        )  # fmt: skip
+        for name, part, pairs in sliced:
+            for item in self._of_answers(pairs):
+                self._add(part.series, item, grain=GRAIN)
+            if joined is None:
+                self._wait_for_outcomes(pairs, {key: [name] for key in pairs})
+            else:
+                for key in pairs:
+                    part_of.setdefault(key, [""]).append(name)
+        return part_of
+
+    def _of_answers(self, found: Pairs) -> list[Differences]:
+        return list(of_answers(found, self.judge, shadow=self._shadows, middle=self._state.middle))
 
     def _learn(self, answers: Any) -> None:
         """The champion's own yardsticks, from answers that were already compared."""
@@ -320,24 +313,36 @@ class Collector:
         self._settle()
         _forget(self._state.labels, LONGEST_WAIT)
 
+    def _wait_for_outcomes(self, found: Pairs, part_of: Mapping[str, list[str]]) -> None:
+        """Pairs of all answers, unless `part_of` says of what."""
+        if self.judge.margins.label_loss is None or not found:
+            return
+        state, scores = self._state, clipped_scores(list(found.values()), self.judge).tolist()
+        for (key, (one, other)), (ours, theirs) in zip(found.items(), scores, strict=True):
+            if one.entity_id and other.entity_id:
+                of = part_of.get(key, [""])
+                state.pending.append(_Pending(one.entity_id, ours, other.entity_id, theirs, state.step, of))
+
     def _settle(self) -> None:
+        """Losses of the pairs whose outcomes are known by now."""
         state, labels = self._state, self._state.labels
-        known = [it for it in state.pending if it.champion_entity in labels and it.candidate_entity in labels]
-        if known:
-            state.pending = [
-                it for it in state.pending if it.champion_entity not in labels or it.candidate_entity not in labels
-            ]
-        by_step: dict[int, list[float]] = {}
+        known: list[_Pending] = []
+        open_: list[_Pending] = []
+        for it in state.pending:
+            (known if it.champion_entity in labels and it.candidate_entity in labels else open_).append(it)
+        losses: dict[tuple[str, int], list[float]] = {}
         for it in known:
             loss = self._loss(it.candidate_score, labels[it.candidate_entity])
-            by_step.setdefault(it.step, []).append(
-                loss - self._loss(it.champion_score, labels[it.champion_entity])
-            )  # fmt: skip
-        for step, differences in by_step.items():
-            self._add("labelLoss", differences, step=step)
-        if len(state.pending) > LONGEST_WAIT:
-            state.evidence.dropped += len(state.pending) - LONGEST_WAIT
-            state.pending = state.pending[-LONGEST_WAIT:]
+            loss -= self._loss(it.champion_score, labels[it.champion_entity])
+            for name in it.slices:
+                losses.setdefault((name, it.step), []).append(loss)
+        for (name, step), values in losses.items():
+            key, _, value = name.partition("=")
+            series = state.evidence.slices[key][value].series if name else state.evidence.series
+            self._add(series, Differences("labelLoss", np.array(values), []), step=step, grain=GRAIN if name else 1)
+        most = LONGEST_WAIT * (1 + len(self.judge.slices.by if self.judge.slices else []))
+        state.evidence.dropped += max(0, len(open_) - most)
+        state.pending = open_[-most:]
 
     def _loss(self, score: float, label: float) -> float:
         """Squared error of a probability (Brier, 1950), else absolute error as a share of the score range; 0 to 1."""
@@ -361,37 +366,29 @@ class Collector:
         self._state.draws += 1
         return np.random.default_rng([self.seed, self._state.draws])
 
-    def _add(
-        self, component: str, differences: Any, requests: list[str] | None = None, *, step: int | None = None
-    ) -> None:
-        """Count the differences, one per request where `requests` says whose each is."""
-        values = np.asarray(differences, dtype=np.float64)
+    def _add(self, series: Series, found: Differences, *, step: int | None = None, grain: int = 1) -> None:
+        """Count the differences, one per request where it is known whose each is."""
+        values = found.values
         if not values.size:
             return
-        if requests:
-            values = mean_by_request(values, requests)
+        if found.requests:
+            values = mean_by_request(values, found.requests)
         exact = bool(np.all(values == np.rint(values)))
         draws = np.zeros(values.shape) if exact else self._generator().random(values.shape)
-        slots, counts = np.unique(slot(values, draws), return_counts=True)
-        histogram = self._histogram(component, step)
+        slots, counts = np.unique(slot(values, draws, grain), return_counts=True)
+        histogram = self._histogram(series, found.component, step)
         for at, count in zip(slots.tolist(), counts.tolist(), strict=True):
             histogram[at] = histogram.get(at, 0) + count
 
     def _count(self, component: str, differences: Mapping[float, int]) -> None:
-        histogram = self._histogram(component, None)
+        histogram = self._histogram(self._state.evidence.series, component, None)
         for difference, count in differences.items():
             if count:
                 at = int(slot(difference, 0.0))
                 histogram[at] = histogram.get(at, 0) + count
 
-    def _histogram(self, component: str, step: int | None) -> dict[int, int]:
-        by_step = self._state.evidence.series.setdefault(component, {})
-        return by_step.setdefault(self._state.step if step is None else step, {})
-
-
-def _request(key: str) -> str:
-    """Of a row's key."""
-    return key.rpartition("/")[0]
+    def _histogram(self, series: Series, component: str, step: int | None) -> dict[int, int]:
+        return series.setdefault(component, {}).setdefault(self._state.step if step is None else step, {})
 
 
 def _forget(items: dict[str, Any], most: int) -> int:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from flightdeck.contracts.rollout import RolloutSpec, Step
 from services.rollout_operator import sequences
 from services.rollout_operator.evidence import BUCKETS_PER_E, YARDSTICK_ROWS
-from services.rollout_operator.simulate import QUANTILES, Counts, Metric, least, metrics_of
+from services.rollout_operator.simulate import least
+from services.rollout_operator.simulated_metrics import QUANTILES, Counts, Metric, metrics_of, slices_of
 from services.rollout_operator.traffic import DECISION, Behaviour
 
 PATHS = 300  # drawn for each metric
@@ -43,7 +44,8 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class MetricForecast:
-    """One metric in one step, when the candidate is as good as assumed.
+    """One metric in one step, when the candidate is as good as assumed. Of slices, all those that are just large enough
+    to be waited for, as many as there can be: it takes longer the more even they are.
 
     Args:
         pairs, pairs_p90: compared requests to a pass, median and 9 of 10; infinite beyond two million.
@@ -130,14 +132,15 @@ def forecast(
         faults: whether to look for the smallest fault found as well, which takes most of the time.
     """
     rng = np.random.default_rng(seed)
-    metrics, steps, carried = metrics_of(spec), [], False
+    looking = np.random.default_rng([seed, 1]) if faults else None  # another: times are the same with and without
+    metrics, steps, carried = metrics_of(spec) | slices_of(spec), [], False
     for step in spec.plan:
         waited = {name: it for name, it in metrics.items() if step.shadow or not it.rule.shadow_only}
         if carried:  # evidence carries over; errors begin anew at the first weight
             first_weight = step is next(it for it in spec.plan if it.canary)
             waited = {name: it for name, it in waited.items() if it.rule.anew and first_weight}
         steps.append(
-            _step(spec, step, waited, traffic, champion, candidate or champion, faults, first=not carried, rng=rng)
+            _step(spec, step, waited, traffic, champion, candidate or champion, looking, first=not carried, rng=rng)
         )
         carried = True
     return Forecast(
@@ -152,7 +155,7 @@ def _step(  # noqa: PLR0917
     traffic: Traffic,
     champion: Behaviour,
     candidate: Behaviour,
-    faults: bool,
+    looking: np.random.Generator | None,
     *,
     first: bool,
     rng: np.random.Generator,
@@ -165,15 +168,18 @@ def _step(  # noqa: PLR0917
     seconds, found = np.full(PATHS, least(step) / own + cold_s), []
     for name, metric in metrics.items():
         wait_s = 0.0 if metric.rule.anew else cold_s  # errors count from the first
-        if first and name in _ROWS:
-            wait_s += _ROWS[name] / others
+        if first and metric.rule.name in _ROWS:
+            wait_s += _ROWS[metric.rule.name] / others
         shadow = step.shadow is not None
         pairs = pairs_to_pass(spec, metric, champion, candidate, shadow=shadow, rng=rng)
+        if metric.pieces > 1:
+            pairs = rng.choice(pairs, (PATHS, metric.pieces)).max(axis=1)
+        pairs = np.ceil(pairs / metric.share)
         seconds = np.maximum(seconds, pairs / compared + wait_s)
         fault, words = None, ""
-        if faults:
-            within = int((step.deadline_s - wait_s) * compared)
-            fault, words = smallest_fault(spec, metric, champion, within, shadow=shadow, rng=rng)
+        if looking:
+            within = int((step.deadline_s - wait_s) * compared * metric.share)
+            fault, words = smallest_fault(spec, metric, champion, within, shadow=shadow, rng=looking)
         median, p90 = float(np.median(pairs)), float(np.quantile(pairs, 0.9, method="higher"))
         found.append(
             MetricForecast(name, margin_of(spec, metric), median, p90, median / compared + wait_s, fault, words)
@@ -258,7 +264,8 @@ def smallest_fault(
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if found(middle) else (middle, high)
-    return high, _WORDS[name].format(high)
+    where = " in one slice" if metric.share < 1 else ""
+    return high, _WORDS[name].format(high) + where
 
 
 def _sides(metric: Metric, part: Chances) -> tuple[Counts, ...]:
@@ -278,8 +285,10 @@ _WORDS = {
 
 
 def margin_of(spec: RolloutSpec, metric: Metric) -> float:
-    """As the spec has it, in the margin's unit."""
-    return float(getattr(spec.judge.margins, metric.rule.field))
+    """As the spec has it, or as slices have it, in the margin's unit."""
+    if metric.rule.name in QUANTILES:
+        return float(getattr(spec.judge.margins, metric.rule.field))
+    return metric.margin * metric.rule.unit
 
 
 def _sizes(spec: RolloutSpec, metric: Metric) -> tuple[float, float]:

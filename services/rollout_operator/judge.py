@@ -4,83 +4,33 @@ Each metric is one or more means of differences between matched requests (eviden
 fails when a lower bound of a mean is beyond the margin, and passes when all upper bounds are within. Bounds hold at all
 looks together (sequences.py).
 
-alpha is divided over metrics, and within one over its components: any of them could abort a good candidate. beta is not
-divided: a candidate passes only when every metric does, so one that is beyond a margin needs just that metric to err
-(intersection-union test; R. L. Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24,
-1982).
+alpha is divided over metrics, and within one over its components and its slices (sliced.py): any of them could abort a
+good candidate. beta is not divided: a candidate passes only when every metric does, so one that is beyond a margin
+needs just that metric to err (intersection-union test; R. L. Berger, "Multiparameter hypothesis testing and acceptance
+sampling", Technometrics 24, 1982).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from flightdeck.contracts.rollout import SHADOW_ONLY, Judge, Step
+from flightdeck.contracts.rollout import Judge, Step
 from services.rollout_operator.evidence import CANDIDATE, CHAMPION, Evidence
-from services.rollout_operator.sequences import Array, level, lower_bound, upper_bound
+from services.rollout_operator.metrics import Metric, bounds, metrics_of
 from services.rollout_operator.skew import Skew
+from services.rollout_operator.sliced import by_slice, judged_by_slice
 from services.rollout_operator.verdict import Judgement, MetricVerdict, Verdict
 
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """How one metric is judged.
-
-    Args:
-        field: of `Margins`. lo: smallest difference that is possible.
-        unit: of the margin, in units of the difference; a latency ratio compares shares and its margin is 0.
-        parts: series in the evidence; each counts as one component.
-        two_sided: a mean below -margin is as bad as one above; doubles the components.
-        anew: under weight it begins anew: a copy in the shadow and a user's request are different exposures.
-        required: whether a step waits for its pass.
-    """
-
-    name: str
-    field: str
-    lo: float = -1.0
-    unit: float = 1.0
-    parts: tuple[str, ...] = ()
-    two_sided: bool = False
-    anew: bool = False
-    required: bool = True
-
-    @property
-    def shadow_only(self) -> bool:
-        """Whether only the shadow shows it."""
-        return self.field in SHADOW_ONLY
-
-    def components(self, plan: Sequence[Step]) -> int:
-        """Tests that share its part of alpha; one that begins anew is tested in the shadow and under weight."""
-        if self.anew:
-            return 2 if plan[0].shadow else 1
-        return (len(self.parts) or 1) * (2 if self.two_sided else 1)
-
-
-def metrics_of(settings: Judge) -> list[Metric]:
-    """Those with a margin, in the order of the schema."""
-    low, high = settings.score_range
-    every = [
-        Metric("errorRate", "error_rate", parts=("errorRate/shadow", "errorRate/canary"), anew=True),
-        Metric("latencyP50Ratio", "latency_p50_ratio"),
-        Metric("latencyP99Ratio", "latency_p99_ratio"),
-        Metric("degradedRate", "degraded_rate"),
-        Metric(
-            "scoreShift", "score_shift", unit=high - low, parts=("scoreShift/mean", "scoreShift/spread"), two_sided=True
-        ),
-        Metric("scoreDelta", "score_delta", lo=0.0, unit=high - low),
-        Metric("labelFlips", "label_flips", lo=0.0),
-        Metric("featureSkew", "feature_skew", lo=0.0),
-        Metric("labelLoss", "label_loss", unit=high - low, required=False),
-    ]
-    return [metric for metric in every if getattr(settings.margins, metric.field) is not None]
+__all__ = ["judge", "metrics_of"]
 
 
 def judge(settings: Judge, plan: Sequence[Step], step: int, evidence: Evidence) -> Judgement:
     """What the evidence says in this step of the plan."""
     metrics = metrics_of(settings)
-    verdicts = [_judged(settings, plan, step, evidence, metric, settings.alpha / len(metrics)) for metric in metrics]
+    verdicts = [_judged(settings, plan, step, evidence, metric) for metric in metrics]
+    if settings.slices:
+        sliced = [metric for metric in metrics if metric.sliced(settings)]
+        verdicts += [judged_by_slice(settings, plan, step, evidence, metric) for metric in sliced]
     by_verdict = {
         kind: [item for item in verdicts if item.verdict is kind and (item.required or kind is Verdict.FAIL)]
         for kind in Verdict
@@ -88,7 +38,7 @@ def judge(settings: Judge, plan: Sequence[Step], step: int, evidence: Evidence) 
     seen, least, what = _minimum(plan[step], step, evidence)
     counted = f"{seen:,} {what}"
     if failed := by_verdict[Verdict.FAIL]:
-        verdict, reason = Verdict.FAIL, "; ".join(item.sentence for item in failed)
+        verdict, reason = Verdict.FAIL, "; ".join(item.sentence for item in _telling(failed))
     elif absent := by_verdict[Verdict.NO_DATA]:
         verdict, reason = Verdict.NO_DATA, f"no data for {_names(absent)}; {counted} so far"
     elif open_ := by_verdict[Verdict.WATCHING]:
@@ -98,6 +48,12 @@ def judge(settings: Judge, plan: Sequence[Step], step: int, evidence: Evidence) 
     else:
         verdict, reason = Verdict.PASS, f"all metrics within their margins after {counted}"
     return Judgement(verdict, reason, tuple(verdicts))
+
+
+def _telling(failed: Sequence[MetricVerdict]) -> list[MetricVerdict]:
+    """Without the slices of a metric that fails over all answers: they tell the same again."""
+    whole = {item.metric for item in failed}
+    return [item for item in failed if not any(item.metric == by_slice(name) for name in whole)]
 
 
 def _minimum(step: Step, index: int, evidence: Evidence) -> tuple[int, int, str]:
@@ -113,9 +69,7 @@ def _names(items: Sequence[MetricVerdict]) -> str:
     return ", ".join(item.metric for item in items)
 
 
-def _judged(  # noqa: PLR0917 - all that it depends on
-    settings: Judge, plan: Sequence[Step], step: int, evidence: Evidence, metric: Metric, alpha: float
-) -> MetricVerdict:
+def _judged(settings: Judge, plan: Sequence[Step], step: int, evidence: Evidence, metric: Metric) -> MetricVerdict:
     """One metric: bounds of all its components, and the worst of them."""
     shadow = plan[step].shadow is not None
     ratio = getattr(settings.margins, metric.field)
@@ -131,13 +85,11 @@ def _judged(  # noqa: PLR0917 - all that it depends on
         return MetricVerdict(
             metric.name, Verdict.NO_DATA, required, margin * metric.unit, None, None, None, 0, sentence
         )
-    share = alpha / metric.components(plan)
-    bounds = [
-        _bounds(series, len(plan), metric.lo, share, settings.beta, sign)
-        for series in found
-        for sign in ((1, -1) if metric.two_sided else (1,))
+    alpha = metric.alpha(settings, plan)
+    every = [
+        bounds(series, len(plan), metric.lo, alpha, settings.beta, sign) for series in found for sign in metric.signs
     ]
-    estimate, lower, upper = (max(values) for values in zip(*bounds, strict=True))
+    estimate, lower, upper = (max(values) for values in zip(*every, strict=True))
     verdict = Verdict.WATCHING
     if lower > margin:
         verdict = Verdict.FAIL
@@ -149,20 +101,6 @@ def _judged(  # noqa: PLR0917 - all that it depends on
         metric=metric.name, verdict=verdict, required=required, margin=margin * metric.unit, estimate=figures[0],
         lower=figures[1], upper=figures[2], observations=count, sentence=f"{metric.name}: {words}, {count:,} compared",
     )  # fmt: skip
-
-
-def _bounds(  # noqa: PLR0917 - all that it depends on
-    series: dict[int, dict[int, int]], steps: int, lo: float, alpha: float, beta: float, sign: int
-) -> tuple[float, float, float]:
-    """Mean, lower and upper bound of one component; with sign -1 of the mean of -d."""
-    slots = sorted({at for histogram in series.values() for at in histogram})
-    levels: Array = sign * level(slots)
-    counts = np.array([[series.get(step, {}).get(at, 0) for at in slots] for step in range(steps)], dtype=np.float64)
-    since = np.cumsum(counts[::-1], axis=0)[::-1]  # since each step's beginning: a start for the test of failure
-    total = since[0]
-    low = float(lower_bound(since, levels, lo, alpha))
-    high = float(upper_bound(total, levels, beta))
-    return float(total @ levels / total.sum()), low, high
 
 
 # -- sentences: (name, the spec's margin, [estimate, lower, upper] in its unit, evidence, step) -> words ------------

@@ -13,7 +13,7 @@ import math
 
 from pydantic.alias_generators import to_camel
 
-from flightdeck.contracts.rollout import SHADOW_ONLY, Judge, OnLimit, RolloutSpec, Step, duration_text
+from flightdeck.contracts.rollout import SHADOW_ONLY, SLICED, Judge, OnLimit, RolloutSpec, Step, duration_text
 from services.rollout_operator import sequences
 from services.rollout_operator.forecast import (
     Forecast,
@@ -23,7 +23,8 @@ from services.rollout_operator.forecast import (
     real_share,
     shares_by_replicas,
 )
-from services.rollout_operator.simulate import QUANTILES, least, metrics_of
+from services.rollout_operator.simulate import least
+from services.rollout_operator.simulated_metrics import QUANTILES, metrics_of, slices_of
 from services.rollout_operator.traffic import Behaviour
 
 IN_TIME = 0.9  # a candidate as good as the champion must pass a step before its deadline with this chance
@@ -71,7 +72,13 @@ def lint(spec: RolloutSpec, traffic: Traffic, *, champion: Behaviour = Behaviour
         champion: how it is assumed to answer; a candidate as good as it must be able to pass.
     """
     ahead = forecast(spec, traffic, champion=champion)
-    found = [*_shares(spec, ahead, traffic), *_powerless(ahead), *_ineffective(spec), *_blind(ahead), *_limits(spec)]
+    found = [
+        *_shares(spec, ahead, traffic),
+        *_powerless(spec, ahead),
+        *_ineffective(spec),
+        *_blind(ahead),
+        *_limits(spec),
+    ]
     return sorted(found, key=lambda it: it.level is Level.WARNING)
 
 
@@ -135,7 +142,7 @@ def _shares(spec: RolloutSpec, ahead: Forecast, traffic: Traffic) -> list[Findin
     return found
 
 
-def _powerless(ahead: Forecast) -> list[Finding]:
+def _powerless(spec: RolloutSpec, ahead: Forecast) -> list[Finding]:
     """Deadlines that pass before the evidence can be there."""
     found = []
     for index, it in enumerate(ahead.steps):
@@ -150,7 +157,8 @@ def _powerless(ahead: Forecast) -> list[Finding]:
             if slowest.pairs_p90 > least(it.step):
                 often = f"{slowest.pairs_p90:,.0f}" if math.isfinite(slowest.pairs_p90) else "more than two million"
                 needs = f"{slowest.metric} {slowest.margin:g} needs {often} in 9 of 10 rollouts"
-                instead = f"a wider {slowest.metric}: no plan of a week a step decides on this one"
+                wider = "a larger slices.minShare" if slowest.metric in slices_of(spec) else f"a wider {slowest.metric}"
+                instead = f"{wider}: no plan of a week a step decides on this one"
         better = _deadline_for(it)
         found.append(
             Finding(
@@ -253,7 +261,8 @@ def _judge_for(spec: RolloutSpec, plan: list[Step]) -> Judge:
     if plan[0].shadow:
         return spec.judge
     margins = spec.judge.margins.model_copy(update=dict.fromkeys(SHADOW_ONLY))
-    return spec.judge.model_copy(update={"margins": margins})
+    sliced = any(getattr(margins, name) is not None for name in SLICED)
+    return spec.judge.model_copy(update={"margins": margins, "slices": spec.judge.slices if sliced else None})
 
 
 def _deadline_for(it: StepForecast) -> float | None:
@@ -271,7 +280,7 @@ def _with_deadline(step: Step, deadline_s: float) -> Step:
 
 
 def _widened(spec: RolloutSpec, ahead: Forecast) -> RolloutSpec:
-    """The margins that take too long, twice as wide."""
+    """The margins that take too long, twice as wide; where slices do, waiting only for larger ones."""
     slow = {
         metric.metric
         for it in ahead.steps
@@ -281,12 +290,17 @@ def _widened(spec: RolloutSpec, ahead: Forecast) -> RolloutSpec:
     }
     changes, (low, high) = {}, spec.judge.score_range
     widest = {**_WIDEST, "score_shift": 0.9 * (high - low), "score_delta": 0.9 * (high - low)}
+    slices = spec.judge.slices
+    if slices:
+        widest |= {name: value / slices.margin_factor for name, value in widest.items() if name in SLICED}
+        if slow & set(slices_of(spec)):
+            slices = slices.model_copy(update={"min_share": min(1.0, 2 * slices.min_share)})
     for name, value in spec.judge.margins.__dict__.items():
         if value is not None and to_camel(name) in slow:
             base = 1.0 if to_camel(name) in QUANTILES else 0.0
             changes[name] = min(base + 2 * (value - base), widest.get(name, math.inf))
     margins = spec.judge.margins.model_copy(update=changes)
-    return spec.model_copy(update={"judge": spec.judge.model_copy(update={"margins": margins})})
+    return spec.model_copy(update={"judge": spec.judge.model_copy(update={"margins": margins, "slices": slices})})
 
 
 def _close(share: float, weight: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from services.rollout_operator.differences import Answer, Pairs
 
 SURPLUS = 50  # candidate's answers and attempts that wait for a partner under weight: a moment, not an hour
 
@@ -63,6 +65,27 @@ def matched_attempts(
     other = int(generator.hypergeometric(champion[1], champion[0] - champion[1], count))
     both = int(generator.hypergeometric(other, count - other, failed)) if failed else 0
     return {1.0: failed - both, -1.0: other - both, 0.0: count - failed - other + both}, waiting
+
+
+def matched(pool: Sequence[Answer], left: dict[str, Answer], generator: np.random.Generator) -> tuple[Pairs, int]:
+    """Each answer of the candidate with one of the champion's of this moment; those without one wait for the next.
+
+    Who is matched, waits or is dropped is drawn: the order in a batch tells replicas apart, and under much weight
+    the last replica of each batch would never be looked at.
+
+    Args:
+        pool: the champion's. left: the candidate's by row; keeps at most `SURPLUS` that wait.
+    Returns:
+        The pairs, and how many were dropped.
+    """
+    keys = list(left)
+    drawn = generator.permutation(len(pool))
+    order = [keys[at] for at in generator.permutation(len(keys))]
+    pairs = {key: (pool[at], left.pop(key)) for at, key in zip(drawn, order, strict=False)}
+    gone = order[len(pool) + SURPLUS :]
+    for key in gone:
+        del left[key]
+    return pairs, len(gone)
 
 
 def mean_by_request(values: npt.NDArray[np.float64], requests: list[str]) -> npt.NDArray[np.float64]:

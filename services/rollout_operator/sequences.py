@@ -30,7 +30,7 @@ _LOG_WEIGHTS: Array = np.log(2.0 ** -np.arange(6) / np.sum(2.0 ** -np.arange(6))
 _PARTS, _ROUNDS = 8, 8  # a bound is sought in eighths of eighths ...: exact to 2 / 8 ** 8, about 1e-7
 
 
-def slot(differences: Numbers, draws: Numbers) -> npt.NDArray[np.int64]:
+def slot(differences: Numbers, draws: Numbers, grain: int = 1) -> npt.NDArray[np.int64]:
     """The histogram slot of each difference, any shape: one of the two neighbouring levels.
 
     Which of them is drawn so that the mean of the level is the difference itself. So the levels have the very mean that
@@ -38,15 +38,18 @@ def slot(differences: Numbers, draws: Numbers) -> npt.NDArray[np.int64]:
 
     Args:
         draws: in [0, 1), independent of everything observed; shape of `differences`.
+        grain: only every so many levels are used, a divisor of `STEPS`; the mean is kept all the same.
     Raises:
         ValueError: a difference that is NaN or outside [-1, 1]: no measurement must ever count as a small one.
     """
     values = np.asarray(differences, dtype=np.float64)
     if not np.all(np.abs(values) <= 1 + 1e-9):
         raise ValueError(f"a difference lies in [-1, 1]; found {values[~(np.abs(values) <= 1 + 1e-9)].flat[0]}")
-    scaled = np.round((np.clip(values, -1, 1) + 1) * STEPS, 9)  # rounding: a level stays a level in floating point
+    scaled = np.round(
+        (np.clip(values, -1, 1) + 1) * (STEPS / grain), 9
+    )  # rounding: a level stays one in floating point
     below = np.floor(scaled)
-    return np.asarray(below + (np.asarray(draws) < scaled - below), dtype=np.int64)
+    return np.asarray((below + (np.asarray(draws) < scaled - below)) * grain, dtype=np.int64)
 
 
 def level(slots: Numbers) -> Array:

@@ -16,25 +16,28 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.contracts.rollout import OnLimit, RolloutSpec, Step
-from services.rollout_operator import judge, sequences
-from services.rollout_operator.evidence import BUCKETS_PER_E, RENEWED_ROWS, TAIL_ROWS, YARDSTICK_ROWS
+from services.rollout_operator import sequences
+from services.rollout_operator.evidence import BUCKETS_PER_E, RENEWED_ROWS, YARDSTICK_ROWS
+from services.rollout_operator.simulated_metrics import QUANTILES, Counts, Metric, Said, metrics_of
+from services.rollout_operator.simulated_slices import ManySlices
 from services.rollout_operator.traffic import Batch, Behaviour, Candidate, Ints, Load, Mask, World
 
-Counts = npt.NDArray[np.float64]
-QUANTILES = {"latencyP50Ratio": (0.5, YARDSTICK_ROWS), "latencyP99Ratio": (0.99, TAIL_ROWS)}  # answers before it
+__all__ = [
+    "QUANTILES",
+    "Counts",
+    "End",
+    "Judging",
+    "Metric",
+    "Outcomes",
+    "Rule",
+    "Said",
+    "least",
+    "metrics_of",
+    "simulate",
+]
+
 _BUCKETS = 20 * BUCKETS_PER_E  # up to 8 minutes
-SIGNS = np.array([-1.0, 0.0, 1.0])
-LEVELS = sequences.level(np.arange(sequences.SLOTS))
 _PART = 500  # rollouts at a time: their histograms stay in the processor's cache
-
-
-class Said(enum.IntEnum):
-    """A verdict as a number, so that an array can hold many."""
-
-    NO_DATA = 0
-    WATCHING = 1
-    PASS = 2
-    FAIL = 3
 
 
 class End(enum.IntEnum):
@@ -153,40 +156,6 @@ def _roll_out(
     return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One metric of judge.py: how its differences are counted, and what its mean must stay below.
-
-    Args:
-        levels: values that its differences can have, rising.
-        parts: means that are tested, each on both sides if the rule says so; `alpha` is the share of each test.
-    """
-
-    rule: judge.Metric
-    levels: Counts
-    parts: int
-    margin: float
-    alpha: float
-
-
-def metrics_of(spec: RolloutSpec) -> dict[str, Metric]:
-    """Those that a step may wait for, in the order of the schema. Outcomes are not simulated."""
-    found, rules = {}, judge.metrics_of(spec.judge)
-    for rule in rules:
-        if rule.required:
-            fine = rule.name in ("scoreShift", "scoreDelta")
-            levels = LEVELS if fine else SIGNS
-            given = getattr(spec.judge.margins, rule.field) / rule.unit
-            found[rule.name] = Metric(
-                rule,
-                levels[levels >= rule.lo],
-                parts=len(rule.parts) if rule.two_sided else 1,
-                margin=0.0 if rule.name in QUANTILES else given,
-                alpha=spec.judge.alpha / len(rules) / rule.components(spec.plan),
-            )
-    return found
-
-
 class Judging:
     """judge.py for many rollouts at once: the same histograms, the same tests, the same division of alpha."""
 
@@ -201,6 +170,7 @@ class Judging:
         self.seen = np.zeros((rollouts, len(spec.plan)), dtype=np.int64)
         self.answers = np.zeros((2, rollouts), dtype=np.int64)  # of candidate and champion, for the warm-up
         self.yard = Yardsticks(rollouts)
+        self.slices = ManySlices(spec, rollouts)
         self.said: dict[str, npt.NDArray[np.int8]] = {}  # of each metric of the active ones, at the last look
 
     def look(self, batch: Batch, active: Ints, step: Ints) -> npt.NDArray[np.int8]:
@@ -210,6 +180,12 @@ class Judging:
         for name, metric in self.metrics.items():
             said = self.said[name] = self._say(name, active, step)
             waits = self.shadows[step] | (not metric.rule.shadow_only)
+            failed |= said == Said.FAIL
+            empty |= waits & (said == Said.NO_DATA)
+            watching |= waits & (said == Said.WATCHING)
+        for name, said in self.slices.say(active).items():
+            self.said[name] = said
+            waits = self.shadows[step] | (not self.slices.metrics[name].rule.shadow_only)
             failed |= said == Said.FAIL
             empty |= waits & (said == Said.NO_DATA)
             watching |= waits & (said == Said.WATCHING)
@@ -241,6 +217,9 @@ class Judging:
             if name in self.metrics:
                 found = _signs(known, candidate, champion)
                 self.counts[name][active, step, 0] += found[:, -self.metrics[name].levels.size :]
+        self.slices.begin(batch, active, step, matched)
+        self.slices.add("degradedRate", 0, matched, batch.degraded[0].astype(float) - batch.degraded[1], self.rng)
+        self.slices.add("labelFlips", 0, pairs, (batch.decision[0] ^ batch.decision[1]).astype(float), self.rng)
         low, high = self.spec.judge.score_range
         score = [np.clip(it.astype(np.float64), low, high) for it in batch.score]
         if "scoreShift" in self.metrics:
@@ -262,7 +241,8 @@ class Judging:
         return np.asarray(answered & (place > self.spec.judge.warmup * self.spec.replicas))
 
     def _add(self, name: str, part: int, known: Mask, differences: Counts, active: Ints, step: Ints) -> None:  # noqa: PLR0917
-        """Differences of any size into the histogram of one part."""
+        """Differences of any size into the histogram of one part, and of its slices."""
+        self.slices.add(name, part, known, differences, self.rng)
         counts, values = self.counts[name], differences[known]
         size = counts.shape[-1]
         slots = sequences.slot(values, self.rng.random(values.size)) - (sequences.SLOTS - size)

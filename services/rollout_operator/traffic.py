@@ -29,6 +29,7 @@ class Load:
         burst_every_s, burst_s: mean time from one burst to the next, and mean length; 0: no bursts.
         burst_rate, burst_slower: how many times the rate and the latency while it lasts.
         burst_errors: share of requests that fail on top, at either release.
+        slices: for each key the shares of its values, which sum to 1.
     """
 
     rate_per_s: float
@@ -38,6 +39,7 @@ class Load:
     burst_rate: float = 1.0
     burst_slower: float = 1.0
     burst_errors: float = 0.0
+    slices: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +76,13 @@ class Behaviour:
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """A release that may change for the worse: `fault` begins after so many of its answers, counted in the steps at
-    which it can begin."""
+    which it can begin, and spares all slices but `only_slice`, (number of the key, number of the value)."""
 
     healthy: Behaviour = Behaviour()
     fault: Behaviour | None = None
     only_under_weight: bool = False
     after: int = 0
+    only_slice: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass
@@ -89,6 +92,7 @@ class Batch:
     Args:
         requests: of the candidate, shape (n,), mirrored ones too, also those that are compared with none.
         deaths: of candidate replicas in this tick, shape (n,).
+        slices: for each key the number of the value that both requests of a column have; `values` how many there are.
     """
 
     tick_s: float
@@ -102,6 +106,8 @@ class Batch:
     score: tuple[Floats, Floats]
     decision: tuple[Mask, Mask]
     skewed: Mask
+    slices: tuple[Ints, ...] = ()
+    values: tuple[int, ...] = ()
 
     @property
     def answered(self) -> Mask:
@@ -146,7 +152,11 @@ class World:
         columns = np.arange(compared.max(initial=0))
         taken = columns < compared[:, None]
         counted = np.where(shadow & self.candidate.only_under_weight, 0, requests)
+        slices = tuple(self._values(shares, taken.shape) for shares in load.slices)
         ill, deaths, lost = self._health(active, counted, columns, taken)
+        if self.candidate.only_slice is not None:
+            key, value = self.candidate.only_slice
+            ill &= slices[key] == value
         self.counting[active] += counted
 
         slower = np.where(burst, load.burst_slower, 1.0).astype(np.float32)[:, None]
@@ -178,7 +188,14 @@ class World:
             score=score,
             decision=(said[0] ^ flips, said[1]),
             skewed=rng.random(shape, np.float32) < np.where(ill, fault.skew, healthy.skew),
+            slices=slices,
+            values=tuple(map(len, load.slices)),
         )
+
+    def _values(self, shares: tuple[float, ...], shape: tuple[int, ...]) -> Ints:
+        """Of one key, by number: the last takes what rounding leaves."""
+        upto = np.cumsum(shares[:-1])
+        return np.asarray(np.searchsorted(upto, self.rng.random(shape), side="right"), dtype=np.int64)
 
     def _health(self, active: Ints, counted: Ints, columns: Ints, taken: Mask) -> tuple[Mask, Ints, Mask]:
         """Which columns the fault has reached, deaths in this tick, and the columns that died with a replica."""

@@ -80,6 +80,12 @@ FIELDS: dict[str, list[Any]] = {
     "spec.judge.margins.featureSkew": [0, 0.5, 1],
     "spec.judge.margins.labelFlips": [0, 0.5, 1],
     "spec.judge.margins.recall": [0.1],
+    "spec.judge.slices": [
+        {"by": ["origin"]}, {"by": []}, {"by": ["a", "b", "c", "d", "e"]}, {"by": ["origin", "origin"]}, {},
+        {"by": ["or igin"]}, {"by": ["origin"], "of": 1}, {"by": ["origin"], "maxValues": 0},
+        {"by": ["origin"], "maxValues": 51}, {"by": ["origin"], "minShare": 0}, {"by": ["origin"], "minShare": 1},
+        {"by": ["origin"], "marginFactor": 0.5}, {"by": ["origin"], "marginFactor": 10}, {"by": "origin"},
+    ],
     "spec.judge.marginz": [{}],
     "spec.replica": [3],
 }  # fmt: skip

@@ -6,7 +6,10 @@ import logging
 import math
 import re
 
+import msgspec
 import pytest
+
+from flightdeck.contracts.prediction import PredictionRecord
 
 
 def test_a_flight_gets_a_typed_answer_with_the_reasons_it_is_degraded(predictor, flight):
@@ -220,3 +223,11 @@ def test_a_fault_of_ours_is_one_stable_body_and_one_trace_not_one_per_request(pr
     assert answers[0].json["error"]["code"] == "internal"
     assert "planted" not in answers[0].content.decode()
     assert len([record for record in caplog.records if "failed" in record.getMessage()]) <= 1
+
+
+def test_the_log_tells_the_keys_that_answers_can_be_sliced_by(predictor, flight):
+    predictor.post("/v1/predict", {"rows": [flight, {**flight, "origin": "JFK", "carrier": "B6"}]})
+    log = predictor.runtime.log
+    records = [msgspec.msgpack.decode(row, type=PredictionRecord) for row in [*log._pending, *log._queue][-2:]]
+    assert [(record.keys["origin"], record.keys["carrier"]) for record in records] == [("EWR", "UA"), ("JFK", "B6")]
+    assert set(records[0].keys) >= {key for it in predictor.runtime.manifest.features for key in it.join_keys}

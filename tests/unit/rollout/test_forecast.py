@@ -15,9 +15,13 @@ from tests.unit.rollout.test_lint import RELEASE, SHIPPED, spec
 
 HALF = spec({"canary": {"weight": 50, "minRequests": 100, "deadline": "20m"}},
             margins={"errorRate": 0.02, "latencyP50Ratio": 1.3, "degradedRate": 0.03})  # fmt: skip
+_SHIPPED = load_rollout(SHIPPED, release=RELEASE).spec
+WHOLE = _SHIPPED.model_copy(
+    update={"judge": _SHIPPED.judge.model_copy(update={"slices": None})}
+)  # slices: a test below
 PLANS = {
-    "shipped, 100/s": (load_rollout(SHIPPED, release=RELEASE).spec, 100.0, Behaviour()),
-    "shipped, 25/s": (load_rollout(SHIPPED, release=RELEASE).spec, 25.0, Behaviour()),
+    "shipped, 100/s": (WHOLE, 100.0, Behaviour()),
+    "shipped, 25/s": (WHOLE, 25.0, Behaviour()),
     "narrow margins, 50/s": (spec(), 50.0, Behaviour()),
     "without a shadow, 30/s": (HALF, 30.0, Behaviour()),
     "a champion that fails more often": (
@@ -48,6 +52,18 @@ def assert_median(times_s: np.ndarray, expected_s: float) -> None:
     assert np.mean(times_s < expected_s / 1.35) <= 0.65
 
 
+def test_slices_are_never_promised_sooner_than_they_come_and_not_much_later():
+    judged = {"margins": {"degradedRate": 0.1, "labelFlips": 0.1}, "slices": {"by": ["origin"], "minShare": 0.2}}
+    of = spec(
+        {"shadow": {"minPairs": 50, "deadline": "10m"}}, {"canary": {"weight": 50, "deadline": "1m"}}, judge=judged
+    )
+    ahead = forecast(of, Traffic(50), faults=False)
+    load = Load(50, tick_s=0.8, slices=((0.23, 0.23, 0.23, 0.23, 0.05, 0.03),))  # two are too small to be waited for
+    out = simulate(of, load, rollouts=60, seed=2)
+    assert {it.metric for it in ahead.steps[0].metrics} > {"labelFlips by slice", "degradedRate by slice"}
+    assert ahead.steps[0].seconds / 2.5 <= np.median(out.passed_s[:, 0]) <= 1.1 * ahead.steps[0].seconds
+
+
 def test_the_chance_to_pass_in_time_is_the_simulated_share():
     hasty = spec({"shadow": {"minPairs": 100, "deadline": "30s"}}, {"canary": {"weight": 50, "deadline": "30s"}},
                  margins={"errorRate": 0.01, "latencyP99Ratio": 2.0})  # fmt: skip
@@ -61,7 +77,7 @@ def test_the_chance_to_pass_in_time_is_the_simulated_share():
     ["errorRate", "latencyP50Ratio", "latencyP99Ratio", "labelFlips", "featureSkew", "scoreDelta", "scoreShift"],
 )
 def test_nine_of_ten_simulated_rollouts_find_the_smallest_fault_and_hardly_any_a_smaller_one(metric: str):
-    shipped = load_rollout(SHIPPED, release=RELEASE).spec
+    shipped = WHOLE
     ahead = forecast(shipped, Traffic(50))
     found = {it.metric: it for it in ahead.steps[0].metrics}[metric]
     assert found.fault is not None

@@ -9,6 +9,7 @@ import functools
 
 import pytest
 
+from benchmarks import slices_bench
 from benchmarks.judge_bench import SCENARIOS, Row, Scenario, bench_spec, markdown, measure, wilson
 from services.rollout_operator.simulate import End
 
@@ -70,3 +71,18 @@ def test_the_table_is_written_for_docs():
     assert len(lines) == 3
     assert all(line.count("|") == 8 for line in lines)
     assert bench_spec(60).plan[0].deadline_s == 4 * 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "sliced", "end"),
+    [
+        ("equal", True, End.PROMOTED),
+        ("DL (14 %): scores shifted by 0.2", True, End.ABORTED),
+        ("DL (14 %): scores shifted by 0.2", False, End.PROMOTED),
+    ],
+)
+def test_slices_find_what_all_answers_together_hide_and_abort_no_good_one(name: str, sliced: bool, end: End):
+    (scenario,) = (it for it in slices_bench.SCENARIOS if it.name == name)
+    row = slices_bench.measure(scenario, slices_bench.JUDGES[0 if sliced else 1], rollouts=40, seed=3)
+    assert row.outcomes.share(end) >= 0.95
+    assert not row.broken

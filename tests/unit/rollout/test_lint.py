@@ -122,6 +122,10 @@ SPECS = {
     ),
     "hopeless margins": spec(margins={"errorRate": 0.00001, "latencyP50Ratio": 1.0001, "labelFlips": 0.05}),
     "every margin": load_rollout(SHIPPED, release=RELEASE).spec,
+    "small slices": spec(judge={
+        "margins": {"degradedRate": 0.01, "scoreShift": 0.02, "labelFlips": 0.3, "errorRate": 0.02},
+        "slices": {"by": ["origin", "carrier"], "minShare": 0.002, "marginFactor": 3},
+    }),
 }  # fmt: skip
 TRAFFIC = {
     "fast": Traffic(500), "slow": Traffic(2), "a trickle": Traffic(0.1),
@@ -145,6 +149,17 @@ def test_a_proposal_keeps_margins_and_weights_that_time_alone_can_serve(traffic:
     assert better is not None
     assert better.judge == spec().judge
     assert [step.weight for step in better.plan] == [0, 10, 50]
+
+
+def test_slices_take_time_and_the_linter_knows():
+    plan = {"shadow": {"minPairs": 300, "deadline": "1m"}}, {"canary": {"weight": 50, "deadline": "1m"}}
+    margins = {"errorRate": 0.02, "labelFlips": 0.05}
+    assert errors(lint(spec(*plan, margins=margins), Traffic(50))) == []
+    sliced = spec(*plan, judge={"margins": margins, "slices": {"by": ["origin"], "minShare": 0.01}})
+    (found,) = (it for it in lint(sliced, Traffic(50)) if it.level is Level.ERROR)
+    assert found.path == "spec.plan[0].shadow.deadline"
+    assert "labelFlips by slice 0.1 needs 3,500 in 9 of 10" in found.sentence  # 35 pairs, one request in a hundred
+    assert errors(lint(spec(*plan, judge={"margins": margins, "slices": {"by": ["origin"]}}), Traffic(50))) == []
 
 
 def test_there_is_no_plan_without_proxy_and_connections():

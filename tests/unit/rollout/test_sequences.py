@@ -168,6 +168,13 @@ def test_rounding_keeps_the_mean_of_a_difference_smaller_than_a_level():
     assert sequences.level(slots).mean() == pytest.approx(0.001, abs=1e-5)
 
 
+def test_fewer_levels_keep_the_mean_as_well():
+    slots = sequences.slot(np.full(1000, 0.012), np.linspace(0, 0.999, 1000), 10)
+    assert set(sequences.level(slots).round(9)) == {0.0, 0.05}
+    assert sequences.level(slots).mean() == pytest.approx(0.012, abs=1e-4)
+    assert sequences.slot([-1.0, 0.0, 1.0], 0.5, 10).tolist() == [0, 200, 400]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.01, -1.5])
 def test_no_measurement_never_becomes_a_difference(value: float):
     with pytest.raises(ValueError, match=r"lies in \[-1, 1\]"):

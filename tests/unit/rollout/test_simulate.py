@@ -54,13 +54,15 @@ class StraightJudging(Judging):
         self.rng = Straight()  # type: ignore[assignment]
 
 
-def small_spec(*, shadow: bool = True) -> RolloutSpec:
+def small_spec(*, shadow: bool = True, slices: dict[str, Any] | None = None) -> RolloutSpec:
     """The bench's plan with short steps, and weights at which each candidate's request finds a champion's."""
     spec = bench_spec()
     text = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     text["plan"] = [{"shadow": {"minPairs": 300, "deadline": "40s"}}] if shadow else []
     text["plan"] += [{"canary": {"weight": it, "minRequests": 40, "deadline": "24s"}} for it in (15, 25)]
     text["judge"] |= {"warmup": 5, "maxRestarts": 3}
+    if slices:
+        text["judge"]["slices"] = slices
     if not shadow:
         for name in ("scoreDelta", "labelFlips", "featureSkew"):
             del text["judge"]["margins"][name]
@@ -71,7 +73,9 @@ MANIFEST = ModelManifest(
     model="late", task=Task.CLASSIFICATION, horizon_min=120, unit="probability", feature_project="p",
     feature_service="late_v1", views={}, decision_threshold=0.5, fallback_score=0.2, files=[],
     features=[
-        ServedFeature(name="distance_mi", source="on_demand", view="v", join_keys=[], feast_type="FLOAT", default=1)
+        ServedFeature(
+            name="distance_mi", source="on_demand", view="v", join_keys=["color", "size"], feast_type="FLOAT", default=1
+        )
     ],
 )  # fmt: skip
 
@@ -102,7 +106,7 @@ class Alone:
             for role in (0, 1):
                 if not batch.failed[role][row, column]:
                     alone = role == 1 and batch.failed[0][row, column] and not batch.shadow[row]
-                    (last if alone else records[role]).append(self.record(batch, row, column, role))
+                    (last if alone else records[role]).append(self.record(batch, row, int(column), role))
         self.collector.predictions(records[1] + last, records[0])
         for role in (0, 1):
             self.attempts[role][0] += len(taken)
@@ -126,11 +130,12 @@ class Alone:
             score=float(batch.score[role][row, column]), decision=str(batch.decision[role][row, column]),
             degraded=["store"] if batch.degraded[role][row, column] else [], ages_s={},
             latency_us=int(batch.latency_us[role][row, column]), replica=f"{role}-{self.answers[role] % 3}",
+            keys={key: str(values[row, column]) for key, values in zip(("color", "size"), batch.slices, strict=False)},
         )  # fmt: skip
 
 
 def fault(**changes: Any) -> Candidate:
-    where = {name: changes.pop(name) for name in ("only_under_weight", "after") if name in changes}
+    where = {name: changes.pop(name) for name in ("only_under_weight", "after", "only_slice") if name in changes}
     return Candidate(FAULTLESS, dataclasses.replace(FAULTLESS, **changes), **where)
 
 
@@ -155,13 +160,33 @@ def same_counts(evidence: Evidence, many: Judging, number: int, step: int) -> No
         assert limits[number] == pytest.approx(found, nan_ok=True)
 
 
+SLICED = {"by": ["color", "size"], "maxValues": 5, "minShare": 0.15}
+IN_SLICES = dataclasses.replace(LOAD, slices=((0.5, 0.3, 0.2), (0.6, 0.3, 0.06, 0.03, 0.01)))
+SLICES = {
+    "equal, in slices": Candidate(FAULTLESS),
+    "shifted in one slice": fault(score_shift=0.15, only_slice=(1, 1)),
+    "flips in a small slice": fault(flips=0.6, only_slice=(1, 2)),
+    "noisy in one slice": fault(score_noise=0.4, only_slice=(0, 2)),
+    "degraded in one slice, only under weight": fault(degraded=0.5, only_slice=(0, 1), only_under_weight=True),
+}
+
+
 @pytest.mark.parametrize(
-    ("candidate", "shadow"),
-    [*((it, True) for it in CANDIDATES.values()), (CANDIDATES["equal"], False), (CANDIDATES["slow"], False)],
-    ids=[*CANDIDATES, "equal, without a shadow", "slow, without a shadow"],
+    ("candidate", "spec", "load"),
+    [
+        *((it, small_spec(), LOAD) for it in CANDIDATES.values()),
+        (CANDIDATES["equal"], small_spec(shadow=False), LOAD), (CANDIDATES["slow"], small_spec(shadow=False), LOAD),
+        *((it, small_spec(slices=SLICED), IN_SLICES) for it in SLICES.values()),
+        (fault(score_shift=0.5, only_slice=(1, 1)), small_spec(shadow=False, slices=SLICED), IN_SLICES),
+    ],
+    ids=[
+        *CANDIDATES, "equal, without a shadow", "slow, without a shadow", *SLICES, "shifted in a slice, no shadow"
+    ],
 )  # fmt: skip
-def test_each_of_many_rollouts_is_judged_at_each_look_as_it_is_alone(candidate: Candidate, shadow: bool):
-    spec, rollouts, looks, differences = small_spec(shadow=shadow), 4, 0, []
+def test_each_of_many_rollouts_is_judged_at_each_look_as_it_is_alone(
+    candidate: Candidate, spec: RolloutSpec, load: Load
+):
+    rollouts, looks, differences = 4, 0, []
     alone = [Alone(spec) for _ in range(rollouts)]
     many = StraightJudging(spec, rollouts, 1)
 
@@ -177,7 +202,7 @@ def test_each_of_many_rollouts_is_judged_at_each_look_as_it_is_alone(candidate: 
                 differences.append((number, alone[number].now_s, verdict, Said(said[row])))
 
     out = simulate(
-        spec, LOAD, candidate, champion=FAULTLESS, rollouts=rollouts, seed=5, rule=lambda *_: many, watch=watch
+        spec, load, candidate, champion=FAULTLESS, rollouts=rollouts, seed=5, rule=lambda *_: many, watch=watch
     )
     assert not differences
     assert looks > rollouts
@@ -220,3 +245,8 @@ def test_bursts_hit_both_releases_alike():
     candidate, champion = np.array(shares[:8]).T
     assert candidate == pytest.approx(champion, abs=0.02)
     assert 0.02 < candidate.mean() < 0.2
+
+
+def test_slices_are_not_simulated_over_users_of_whom_no_slices_are_known():
+    with pytest.raises(ValueError, match=r"slices by color, size, and the load has shares for 0 of these 2 keys"):
+        simulate(small_spec(slices=SLICED), LOAD, rollouts=2)
