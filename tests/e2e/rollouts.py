@@ -336,12 +336,12 @@ class Drill:
         return (it.phase in ENDED and not it.candidate) or it.candidate == self.champion.id
 
 
-def caught(found: Outcome, name: str) -> None:
-    """A planted fault was sent home where and why the catalogue says."""
+def caught(found: Outcome, name: str, where: str = "") -> None:
+    """A planted fault was sent home where and why the catalogue says; or, where a cluster differs, in that phase."""
     fault = CATALOGUE[name]
     assert found.phase == "aborted", f"{name} ended {found.phase}: {found.reason}"
-    where = [it.split()[0] for it in found.visited if it not in ("aborting", "aborted")]
-    assert where[-1] == fault.caught_in, f"{name} was caught in {where}: {found.reason}"
+    phases = [it.split()[0] for it in found.visited if it not in ("aborting", "aborted")]
+    assert phases[-1] == (where or fault.caught_in), f"{name} was caught in {phases}: {found.reason}"
     assert set(found.metrics) & set(fault.metrics), f"{name} was caught by {found.metrics}: {found.reason}"
 
 
@@ -384,6 +384,21 @@ def kill_operator(kubectl: Kubectl) -> str:
     name = str(kubectl.get("pods", "-n", SERVING, "-l", OPERATOR)["items"][0]["metadata"]["name"])
     kubectl("delete", "pod", name, "-n", SERVING, "--grace-period=0", "--force", "--wait=false")
     return name
+
+
+def kill_processes(kubectl: Kubectl, release: Release) -> int:
+    """SIGKILL to the process of each replica at once, from kind's node: a pod cannot kill its own first one."""
+    label = f"{replicas.MODEL}={release.model.name},{replicas.RELEASE}={release.id}"
+    pods, pids = kubectl.get("pods", "-n", SERVING, "-l", label)["items"], dict[str, list[str]]()
+    for pod in pods:
+        node, (container,) = pod["spec"]["nodeName"], pod["status"]["containerStatuses"]
+        tasks = run(("docker", "exec", node, "ctr", "-n", "k8s.io", "tasks", "ls")).splitlines()
+        pid = {words[0]: words[1] for line in tasks if len(words := line.split()) > 1}
+        pids.setdefault(node, []).append(pid[container["containerID"].removeprefix("containerd://")])
+    for node, found in pids.items():
+        assert all(it.isdigit() and int(it) > 1 for it in found), f"no process ids on {node}: {found}"
+        run(("docker", "exec", node, "kill", "-9", *found))
+    return len(pods)
 
 
 @contextlib.contextmanager

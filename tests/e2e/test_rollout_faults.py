@@ -63,6 +63,14 @@ def test_a_fault_that_answers_show_is_sent_home_out_of_the_shadow(
     assert not found.answered, f"users got {found.answered} answers from a shadow"
 
 
+def test_a_crash_after_a_hundred_requests_shows_in_the_shadow(drill: Drill, users: Load):
+    drill.ask(drill.candidate("crash-100"))
+    found = drill.end(users, "crash-100", within_s=300)
+    drill.note(found)
+    caught(found, "crash-100", where="shadow")  # Envoy Gateway marks no copies: they count among the hundred
+    assert not found.failed, first_failure(found.answers)
+
+
 @pytest.mark.parametrize("name", NEVER_STARTS)
 def test_a_fault_that_keeps_it_from_starting_is_sent_home_before_any_request(drill: Drill, users: Load, name: str):
     drill.ask(drill.candidate(name))
