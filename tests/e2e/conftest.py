@@ -163,7 +163,7 @@ def request_bodies(at: dt.datetime) -> list[bytes]:
     found = []
     for number, words in enumerate(FLIGHTS):
         carrier, origin, dest = words.split()
-        row = {"carrier": carrier, "flight": 101 + number, "origin": origin, "dest": dest}
+        row = {"carrier": carrier, "flight": 101 + number, "origin": origin, "dest": dest, "tailnum": "N14228"}
         due = at + dt.timedelta(hours=16 if number % 4 else 0)
         found.append(json.dumps({"rows": [{**row, "sched_dep_utc": due.isoformat()}]}).encode())
     return found

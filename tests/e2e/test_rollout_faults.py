@@ -18,7 +18,7 @@ from tests.e2e.rollouts import RATE_PER_S, Drill, Outcome, caught
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(900)]
 AFTER_FORECAST_S = 10.0  # at most, between the request that the simulator forecasts and the decision
-# What the simulator is told of a fault. Three in four answers are degraded anyway: they are about a later hour.
+# What the simulator is told of a fault.
 ALIKE = {
     "slow-50ms": Behaviour(added_ms=50),
     "slow-2s": Behaviour(added_ms=2000),
@@ -27,16 +27,12 @@ ALIKE = {
     "nan": Behaviour(degraded=1.0),
     "shift-005": Behaviour(score_shift=0.05),
 }
-DEGRADED = 0.75
 NEVER_STARTS = ("crash-at-start", "never-ready")
 
 
 def forecast(spec: RolloutSpec, name: str) -> float:
     """Copies of users' requests until half of such candidates are sent home."""
-    champion = Behaviour(degraded=DEGRADED if name == "nan" else 0.005)
-    found = simulate(
-        spec, traffic.Load(RATE_PER_S, tick_s=1.0), Candidate(fault=ALIKE[name]), champion=champion, rollouts=300
-    )
+    found = simulate(spec, traffic.Load(RATE_PER_S, tick_s=1.0), Candidate(fault=ALIKE[name]), rollouts=300)
     return float(np.median(found.requests))
 
 
