@@ -34,8 +34,10 @@ def test_a_candidate_whose_replicas_die_under_weight_loses_its_users(
     drill.in_phase("canary", 240, weight=10)
     assert kill_processes(kubectl, candidate) == drill.spec["replicas"]
     killed = time.monotonic()
-    gone = drill.watch.until(lambda it: it.weight == 0, 30, "without users")
-    figures.add("no replica is left: the weight is taken away", max(0.0, gone.at - killed), NO_READY_S)
+    gone = drill.watch.until(lambda it: it.weight == 0, 60, "without users")
+    none = drill.watch.first(lambda it: it.ready == 0, killed)
+    figures.add("all candidate replicas killed (-9): until no user is sent there", gone.at - killed)
+    figures.add("  of it since Kubernetes knows of no ready replica", gone.at - (none or gone).at, NO_READY_S)
     found = drill.end(users, "all candidate replicas killed (-9) under 10 %", within_s=300)
     drill.note(found)
     assert (found.phase, found.metrics) == ("aborted", ["restarts"]), found.reason
