@@ -37,7 +37,7 @@ ENDED, RUNNING = ("done", "aborted"), ("pending", "shadow", "canary", "promoting
 RATE_PER_S = 40.0  # of users in these tests
 # Quicker than the shipped plan at that rate; each use of it asks the linter.
 BRISK = [
-    {"shadow": {"minPairs": 500, "deadline": "60s"}},
+    {"shadow": {"minPairs": 500, "deadline": "2m"}},
     {"canary": {"weight": 25, "minRequests": 100, "deadline": "2m"}},
     {"canary": {"weight": 50, "minRequests": 100, "deadline": "90s"}},
 ]
@@ -268,9 +268,21 @@ class Drill:
         assert self.asked is not None
         name = self.asked.id
         what = phase if weight is None else f"{phase} {weight} %"
-        return self.watch.until(
-            lambda it: it.candidate == name and it.phase == phase and weight in (None, it.weight), within_s, what
-        )
+        began = self.began
+
+        def there(it: Sample) -> bool:
+            return it.candidate == name and it.phase == phase and weight in (None, it.weight)
+
+        def over(it: Sample) -> bool:
+            return (
+                it.phase in ENDED
+                and not it.candidate
+                and self.watch.first(lambda one: one.candidate == name, began) is not None
+            )
+
+        found = self.watch.until(lambda it: there(it) or over(it), within_s, what)
+        assert there(found), f"not {what}, it has ended: {found.told}"
+        return found
 
     def end(self, users: Load, title: str, within_s: float) -> Outcome:
         """Wait until it has ended, whatever the end; keeps its row."""

@@ -19,7 +19,7 @@ from flightdeck.cluster.target import How, Target
 from flightdeck.contracts.layout import StateLayout
 from services.rollout_operator.workloads import workload_name
 from tests.e2e.conftest import Figures, clock_now, first_failure, predictor_pods, until_ready
-from tests.e2e.rollouts import KIND, RATE_PER_S, Drill, Outcome, caught, kill_operator, sent, until_at_rest
+from tests.e2e.rollouts import BRISK, KIND, RATE_PER_S, Drill, Outcome, caught, kill_operator, sent, until_at_rest
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(900)]
 AWAY_S = 30.0
@@ -121,7 +121,7 @@ def test_valkey_is_down_for_half_a_minute(drill: Drill, users: Load, kubectl: Ku
 
 
 def test_without_any_traffic_the_deadline_decides(drill: Drill, url: str):
-    drill.brisk()
+    drill.plan(plan=[{"shadow": {"minPairs": 500, "deadline": "60s"}}, *BRISK[1:]])
     nobody = Load(1, b"", rate_per_s=1)  # never started
     drill.ask(drill.candidate())
     found = drill.end(nobody, "no traffic at all", LONG_S)
