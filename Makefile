@@ -89,10 +89,10 @@ crd: $(VENV)/.cluster ## Write k8s/crds/modelrollouts.yaml from the types.
 load: setup ## Real requests at a constant rate through the Gateway; LOAD_ARGS="--rate 50 --seconds 60 --job" and more.
 	@$(BIN)/flightdeck load $(LOAD_ARGS)
 
-e2e: setup-dev ## The cluster's tests on the current context, after `make up`: serving, deploys, flows, five faults; about 5 minutes.
+e2e: setup-dev ## The cluster's tests on the current context, after `make up`: serving, deploys, flows, five faults, three rollouts; about 10 minutes.
 	@$(BIN)/python -m pytest -n0 -rs -m "not exhaustive" $(PYTEST_ARGS) tests/e2e
 
-e2e-all: setup-dev ## Every cluster test, every fault; about 25 minutes, the tables go to .flightdeck/e2e.md.
+e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour, the tables go to .flightdeck/e2e.md.
 	@$(BIN)/python -m pytest -n0 -rs $(PYTEST_ARGS) tests/e2e
 
 test: setup-dev check ## Every check and every test that needs no cluster.

@@ -7,6 +7,7 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Sequence
 
 from flightdeck.lab.envoy import UPSTREAM_HEADER
 
@@ -35,8 +36,13 @@ class Answer:
 class Load:
     """Requests to 127.0.0.1 over kept connections. Use as a context manager."""
 
-    def __init__(self, port: int, body: bytes, *, rate_per_s: float, workers: int = 16) -> None:
-        self.port, self.body, self.rate_per_s, self.workers = port, body, rate_per_s, workers
+    def __init__(
+        self, port: int, body: bytes | Sequence[bytes], *, rate_per_s: float, workers: int = 16,
+        longest_s: float = LONGEST_S,
+    ) -> None:  # fmt: skip
+        """Of several bodies each gets its turn."""
+        self.port, self.rate_per_s, self.workers, self.longest_s = port, rate_per_s, workers, longest_s
+        self.bodies = [body] if isinstance(body, bytes) else list(body)
         self.answers: list[Answer] = []
         self._end, self._lock, self._number = threading.Event(), threading.Lock(), 0
         self._start = time.monotonic()
@@ -75,12 +81,12 @@ class Load:
             with self._lock:
                 number, self._number = self._number, self._number + 1
             due = self._start + number / self.rate_per_s
-            if self._end.wait(max(0.0, due - time.monotonic())) or due - self._start > LONGEST_S:
+            if self._end.wait(max(0.0, due - time.monotonic())) or due - self._start > self.longest_s:
                 connection.close()
                 return
-            at = time.monotonic()
+            at, body = time.monotonic(), self.bodies[number % len(self.bodies)]
             try:
-                connection.request("POST", "/v1/predict", self.body, {"content-type": "application/json"})
+                connection.request("POST", "/v1/predict", body, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 content = answer.read()
                 score, reasons = None, ()

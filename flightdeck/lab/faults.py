@@ -6,6 +6,7 @@ A release whose image is `<code>+fault-<name>` runs the real predictor with that
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 MARK = "+fault-"
@@ -18,13 +19,16 @@ class Fault:
     Args:
         does: what it does, in a sentence.
         caught_in: where a rollout must stop it; `never` for one that harms nobody.
-        metrics: one of these must be the reason; `restarts` is the judge's bound on deaths of replicas.
+        metrics: one of these must be the reason; `restarts` is the judge's bound on deaths of replicas, `readyDeadline`
+            the time in which they must be ready.
+        margins: what the plan must have to find it, where the shipped one rightly leaves room for a retrained model.
     """
 
     name: str
     does: str
     caught_in: Literal["pending", "shadow", "canary", "never"]
     metrics: tuple[str, ...] = ()
+    margins: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class UnknownFault(ValueError):
@@ -47,7 +51,14 @@ CATALOGUE = {
             "canary",
             ("errorRate", "restarts"),
         ),
+        Fault(
+            "never-ready",
+            "answers whoever asks, and says that it is not ready; a probe for its start may end it meanwhile",
+            "pending",
+            ("readyDeadline", "restarts"),
+        ),
         Fault("slow-50ms", "answers 50 ms later", "shadow", ("latencyP50Ratio", "latencyP99Ratio")),
+        Fault("slow-2s", "answers 2 s later", "shadow", ("latencyP50Ratio", "latencyP99Ratio")),
         Fault(
             "errors-5pct",
             "answers 500 to one request in twenty; which ones depends on request id and replica, so that the same "
@@ -56,6 +67,13 @@ CATALOGUE = {
             ("errorRate",),
         ),
         Fault("constant", "gives every row the same score", "shadow", ("scoreShift", "scoreDelta", "labelFlips")),
+        Fault(
+            "shift-005",
+            "adds 0.05 to every score: less than the shipped margins, which leave room for a retrained model",
+            "shadow",
+            ("scoreShift", "scoreDelta"),
+            {"scoreShift": 0.03, "scoreDelta": 0.03},
+        ),
         Fault(
             "nan",
             "has no finite score for any row; the predictor answers the base rate and says that it is degraded",

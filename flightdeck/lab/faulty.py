@@ -1,6 +1,7 @@
 """Entry point: the real predictor with one planted fault, `bentoml serve flightdeck.lab.faulty:Predictor`.
 
-The image in the environment names the fault (see faults.py). Everything else is the predictor's own code.
+The image in the environment names the fault (see faults.py); on a cluster, where an image's name is a digest, the
+image holds a variable that does. Everything else is the predictor's own code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from feature_repo import request as use_case
 from feature_repo.rowwise import LOCAL_TIME
-from flightdeck.lab.faults import MARK, fault_of
+from flightdeck.lab.faults import MARK, Fault, fault_of, with_fault
 from services.predictor import schema
 from services.predictor.app import Routes
 from services.predictor.features import FeaturePlan, StoredValues
@@ -28,8 +29,10 @@ from services.predictor.settings import PredictorSettings
 
 __all__ = ["FaultyRoutes", "FaultyRuntime", "Predictor", "plant"]
 
+FAULT_ENV = "FLIGHTDECK_FAULT"
 KM_PER_MILE = 1.609344
-SLOWER_S = 0.05
+SLOWER_S = {"slow-50ms": 0.05, "slow-2s": 2.0}
+SHIFT = 0.05
 ERROR_SHARE = 0.05
 CRASH_AFTER = 100
 _COPY = re.compile(rb"-shadow(?::\d+)?$")  # Envoy marks a mirrored request so in its host header, before the port
@@ -39,17 +42,29 @@ class PlantedError(RuntimeError):
     """What the fault raises; the predictor answers 500."""
 
 
+def planted_in(image: str) -> Fault | None:
+    """The fault of this process.
+
+    Raises:
+        UnknownFault: the environment or the image names one that is not in the catalogue.
+    """
+    name = os.environ.get(FAULT_ENV, "")
+    return fault_of(with_fault(image, name) if name else image)
+
+
 class FaultyRuntime(Runtime):
-    """Answers as the predictor does, but for the fault that the settings' image names."""
+    """Answers as the predictor does, but for the fault that the settings' image or the environment names."""
 
     def __init__(self, settings: PredictorSettings) -> None:
         super().__init__(settings)
-        fault = fault_of(settings.image)
+        fault = planted_in(settings.image)
         self.fault = fault.name if fault else ""
         if self.fault == "constant":
             self.model = _SameScore(self.model, self.manifest.fallback_score)
         elif self.fault == "nan":
             self.model = _SameScore(self.model, math.nan)
+        elif self.fault == "shift-005":
+            self.model = _Shifted(self.model)
         elif self.fault == "code-bad":
             self.on_demand = on_demand_in_utc
         elif self.fault == "unit":
@@ -78,19 +93,20 @@ class FaultyRuntime(Runtime):
         return await super().score(vectors, request_id, started_s)
 
     async def _hinder(self, request_id: str) -> None:
-        if self.fault == "slow-50ms":
-            await asyncio.sleep(SLOWER_S)
+        if self.fault in SLOWER_S:
+            await asyncio.sleep(SLOWER_S[self.fault])
         elif self.fault == "errors-5pct" and fails(self.replica, request_id):
             raise PlantedError(f"planted fault {self.fault}")
 
 
 class FaultyRoutes(Routes):
-    """The predictor's routes; with the fault `crash-100` the process ends at the user request after the hundredth."""
+    """The predictor's routes. With `crash-100` the process ends at the user request after the hundredth."""
 
     def __init__(self, app: Any, *, runtime: Runtime, die: Callable[[int], Any] = os._exit) -> None:
         super().__init__(app, runtime=runtime)
-        fault = fault_of(runtime.settings.image)
+        fault = planted_in(runtime.settings.image)
         self._crashes = fault is not None and fault.name == "crash-100"
+        self._never_ready = fault is not None and fault.name == "never-ready"
         self._users, self._die = 0, die
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -100,6 +116,11 @@ class FaultyRoutes(Routes):
             if self._users > CRASH_AFTER:
                 self._die(70)
                 return
+        if self._never_ready and scope["type"] == "http" and scope["path"] == "/readyz":
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"ready":false}'})
+            return
         await super().__call__(scope, receive, send)
 
 
@@ -111,6 +132,16 @@ class _SameScore(Model):
 
     def score(self, rows: Matrix) -> list[float]:
         return [self._value] * len(rows)
+
+
+class _Shifted(Model):
+    """A model whose scores are all a little higher, and at most 1."""
+
+    def __init__(self, real: Model) -> None:
+        self.manifest, self._real = real.manifest, real
+
+    def score(self, rows: Matrix) -> list[float]:
+        return [min(1.0, score + SHIFT) for score in self._real.score(rows)]
 
 
 class _OtherUnit:
@@ -175,11 +206,16 @@ def plant(image: str) -> None:
     Raises:
         PlantedError: when the fault is not to start at all.
     """
-    fault = fault_of(image)
+    fault = planted_in(image)
     if fault is not None and fault.name == "crash-at-start":
         raise PlantedError(f"planted fault {fault.name}")
     Parts.runtime, Parts.routes = FaultyRuntime, FaultyRoutes
 
 
-if MARK in (_image := os.environ.get("PREDICTOR_IMAGE", "")):
+if MARK in (_image := os.environ.get("PREDICTOR_IMAGE", "")) or os.environ.get(FAULT_ENV):
     plant(_image)
+
+if __name__ == "__main__":  # in an image: `python -m flightdeck.lab.faulty`
+    from services.predictor.__main__ import main
+
+    main()

@@ -22,6 +22,7 @@ from flightdeck.cluster.commands import Kubectl, current_context
 from flightdeck.cluster.names import PLATFORM, SERVING
 from flightdeck.cluster.readiness import look
 from flightdeck.cluster.up import first_run
+from tests.e2e import rollouts
 
 RATE_PER_S = 40.0
 REQUIRED = "FLIGHTDECK_E2E_REQUIRED"  # set: what cannot be run has failed
@@ -63,11 +64,12 @@ class Figures:
 
 ROWS: list[Row] = []
 FIGURES = Figures()
+DRILLS: list[str] = []  # rows of the rollouts' table
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The tables of faults and figures, for docs and for whoever looks."""
-    if not ROWS and not FIGURES.rows:
+    if not ROWS and not FIGURES.rows and not DRILLS:
         return
     commit = subprocess.run(("git", "describe", "--always", "--dirty"), capture_output=True, text=True, check=False)
     title = f"On {commit.stdout.strip() or 'no commit'}, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%MZ}, load average "
@@ -79,7 +81,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for it in ROWS
     )
     RESULTS.parent.mkdir(exist_ok=True)
-    text = title + FIGURES.table() + "\n" + head + body
+    text = title + FIGURES.table() + "\n" + head + body + "\n" + rollouts.table_of(DRILLS)
     RESULTS.write_text(text)
     print("\n" + text)
 
@@ -146,6 +148,27 @@ def request_body(at: dt.datetime) -> bytes:
     return msgspec.json.encode({"rows": [msgspec.convert({**fields, **times}, Request)]})
 
 
+FLIGHTS = (
+    "UA EWR IAH", "UA EWR ORD", "UA EWR SFO", "UA LGA DEN", "AA JFK LAX", "AA LGA ORD", "AA LGA DFW", "AA JFK MIA",
+    "B6 JFK BOS", "B6 JFK FLL", "B6 JFK MCO", "B6 EWR MCO", "DL JFK ATL", "DL LGA ATL", "DL LGA DTW", "DL JFK SLC",
+    "EV EWR IAD", "EV EWR CLT", "MQ LGA RDU", "MQ LGA CLE", "US LGA CLT", "US LGA DCA", "WN EWR MDW", "VX JFK SFO",
+)  # fmt: skip
+
+
+def request_bodies(at: dt.datetime) -> list[bytes]:
+    """One flight each of routes that are flown daily; every fourth one of now, the others of that day's busy hours.
+
+    Of one quiet hour's flights all scores lie close together, and a constant answer is within every margin.
+    """
+    found = []
+    for number, words in enumerate(FLIGHTS):
+        carrier, origin, dest = words.split()
+        row = {"carrier": carrier, "flight": 101 + number, "origin": origin, "dest": dest, "tailnum": "N14228"}
+        due = at + dt.timedelta(hours=16 if number % 4 else 0)
+        found.append(json.dumps({"rows": [{**row, "sched_dep_utc": due.isoformat()}]}).encode())
+    return found
+
+
 def clock_now(kubectl: Kubectl) -> dt.datetime:
     """Where the cluster's clock stands."""
     said = kubectl("-n", PLATFORM, "exec", "deployment/dagster-code", "--", "flightdeck", "clock", "show")
@@ -156,6 +179,28 @@ def clock_now(kubectl: Kubectl) -> dt.datetime:
 def body(kubectl: Kubectl) -> bytes:
     """Two hours after the moment at which the cluster's clock stands."""
     return request_body(clock_now(kubectl) + dt.timedelta(hours=2))
+
+
+@pytest.fixture
+def bodies(kubectl: Kubectl) -> list[bytes]:
+    """Many flights, two hours after the moment at which the cluster's clock stands."""
+    return request_bodies(clock_now(kubectl) + dt.timedelta(hours=2))
+
+
+@pytest.fixture
+def users(url: str, bodies: list[bytes]) -> Iterator[Load]:
+    """Who ask about many flights, from before the rollout until after it."""
+    parts = urlsplit(url)
+    assert parts.hostname in ("127.0.0.1", "localhost"), f"load goes to this machine only, not to {url}"
+    with Load(parts.port or 80, bodies, rate_per_s=rollouts.RATE_PER_S, workers=32, longest_s=900) as found:
+        yield found
+
+
+@pytest.fixture
+def drill(kubectl: Kubectl, model: str, settled: None) -> Iterator[rollouts.Drill]:
+    """A rollout of its own; the champion of before serves afterwards, and alone."""
+    with rollouts.drilled(kubectl, model, DRILLS) as found:
+        yield found
 
 
 @pytest.fixture

@@ -79,11 +79,11 @@ class Loop:
             self.rollout = None
             return BROKEN_S
         state, platform = self.rollout.status.state, self.rollout.platform
-        idle = state is None or state.phase in ENDED
         self.waits = state is not None and state.phase in ENDED and state.queued is not None
         # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
         # shall be is done until something changes.
-        return IDLE_S if idle and not (isinstance(platform, KubePlatform) and platform.left) else TICK_S
+        left = isinstance(platform, KubePlatform) and platform.left > 0
+        return IDLE_S if state is None or (state.phase in ENDED and not left) else TICK_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:

@@ -40,7 +40,7 @@ def death(pod: str, status: Mapping[str, Any]) -> str:
         parts.append(f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
     if ended and (ended.get("exitCode") or ended.get("signal") or parts):
         how = f"signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
-        message = str(ended.get("message") or "").strip()
+        message = str(ended.get("message") or "").strip().rpartition("\n")[2].strip()  # the last of its log lines
         parts.append(f"{ended.get('reason', 'ended')}, {how}" + (f": {message}" if message else ""))
     return f"{pod}: {'; '.join(parts)}"[:LONGEST] if parts else ""
 

@@ -67,7 +67,7 @@ def test_every_field_of_the_spec_is_described():
             assert f"Default: {node['default']}" in node["description"], path
 
 
-UNITS = ("er cent", "hare", " %", "imes the", "airs", "nswers", "eplicas", "unit", "eaths")
+UNITS = ("er cent", "alues", "hare", " %", "imes the", "airs", "nswers", "eplicas", "unit", "eaths")
 
 
 def test_every_number_of_the_spec_says_in_which_unit():

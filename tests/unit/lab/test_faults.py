@@ -18,7 +18,17 @@ from flightdeck.contracts.artefact import ServedFeature
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.rollout import Margins
 from flightdeck.lab.faults import CATALOGUE, UnknownFault, fault_of, with_fault
-from flightdeck.lab.faulty import CRASH_AFTER, FaultyRoutes, FaultyRuntime, PlantedError, fails, plant, unit_feature
+from flightdeck.lab.faulty import (
+    CRASH_AFTER,
+    FAULT_ENV,
+    FaultyRoutes,
+    FaultyRuntime,
+    PlantedError,
+    fails,
+    plant,
+    planted_in,
+    unit_feature,
+)
 from services.predictor.features import StoredValues
 from services.predictor.service import Parts
 from services.predictor.settings import PredictorSettings
@@ -57,6 +67,16 @@ class Faulty:
         self.records: list[PredictionRecord] = []
         self.runtime.log.append = self.records.append  # type: ignore[method-assign]
         self.routes = FaultyRoutes(None, runtime=self.runtime, die=self.died.append)
+
+    def probe(self, path: str) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        self.runner.run(self.routes(scope, None, send))
+        return int(sent[0]["status"])
 
     def ask(self, *, host: str = USER, request_id: str = "r", path: str = "/v1/predict", row: Any = None) -> Answered:
         content = json.dumps({"rows": [row or FLIGHT]}).encode()
@@ -103,10 +123,11 @@ def features_of(answered: Answered, faulty: Faulty) -> dict[str, float | None]:
 
 
 def test_each_fault_says_where_it_must_be_caught_and_by_a_metric_that_the_judge_knows():
-    known = {item.alias or name for name, item in Margins.model_fields.items()} | {"restarts"}
+    known = {item.alias or name for name, item in Margins.model_fields.items()} | {"restarts", "readyDeadline"}
     for fault in CATALOGUE.values():
         assert set(fault.metrics) <= known
         assert bool(fault.metrics) == (fault.caught_in != "never")
+        Margins.model_validate(dict(fault.margins))
 
 
 def test_the_image_names_the_fault_and_an_unknown_one_is_refused_with_those_there_are():
@@ -170,6 +191,27 @@ def test_it_dies_after_a_hundred_user_requests_and_copies_do_not_count(with_plan
     assert faulty.died == []
     assert faulty.ask().status == 0
     assert faulty.died == [70]
+
+
+def test_on_a_cluster_the_environment_names_the_fault_since_the_image_is_a_digest(monkeypatch):
+    monkeypatch.setenv(FAULT_ENV, "constant")
+    fault = planted_in("localhost:5001/flightdeck/predictor@sha256:abc")
+    assert fault is CATALOGUE["constant"]
+    monkeypatch.setenv(FAULT_ENV, "typo")
+    with pytest.raises(UnknownFault, match="no fault 'typo'"):
+        planted_in("abc")
+
+
+def test_a_release_that_is_never_ready_answers_all_but_the_probe(with_planted, honest):
+    faulty = with_planted("never-ready")
+    assert faulty.ask().status == 200
+    assert faulty.probe("/readyz") == 503
+    assert [faulty.probe("/healthz"), honest.probe("/readyz")] == [200, 200]
+
+
+def test_shifted_scores_are_a_twentieth_higher_and_never_above_one(with_planted, honest):
+    ours, theirs = (one.ask().body["predictions"][0]["score"] for one in (with_planted("shift-005"), honest))
+    assert ours == pytest.approx(min(1.0, theirs + 0.05))
 
 
 def test_a_slow_answer_shows_to_the_client_and_in_the_record_and_holds_up_nobody(with_planted):

@@ -57,7 +57,7 @@ def test_a_replica_is_ready_where_the_gateway_would_send_a_request():
 def test_restarts_are_deaths_and_the_last_one_says_how():
     crashed = {
         "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
-        "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no model\n"}},
+        "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "Traceback\n  no model\n"}},
     }  # fmt: skip
     found = replicas.seen("r1", [pod("a", containerStatuses=[crashed]), pod("b")], [])
     assert found.deaths == 2
