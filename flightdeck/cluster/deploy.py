@@ -17,6 +17,7 @@ from flightdeck.cluster.commands import CommandFailed, Kubectl
 from flightdeck.cluster.manifests import Document, name_of
 from flightdeck.cluster.names import MANAGER, PLATFORM
 
+CRD = "CustomResourceDefinition"
 LEASE = "flightdeck-deploy"
 LEASE_S = 120  # a deploy that says nothing for so long is dead
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -52,29 +53,35 @@ def deploy(
     tell(f"check {len(documents)} objects against the API server")
     _check(kubectl, first)
     fresh = [document for document in first if not _exists(kubectl, document)]
+    # The rest may need fields that only the new schema has. What stands there comes back should the rest be refused.
+    older = [_bare(found) for document in first if document["kind"] == CRD and (found := _find(kubectl, document))]
+    newer = [document for document in first if document["kind"] == CRD and document not in fresh]
+    schemas = versions(kubectl, newer)
     laid: list[Document] = []
     accepted = False
     try:
         for document in fresh:
             _apply(kubectl, [document])
             laid.append(document)
-        _wait_established(kubectl, fresh)
+        _apply(kubectl, newer)
+        _wait_established(kubectl, [*fresh, *newer])
         _check(kubectl, rest)
         accepted = True
     finally:
         if dry_run or not accepted:
             _take_away(kubectl, laid)
+            _apply(kubectl, older)
     if dry_run:
         return []
     with _alone(kubectl, tell, wait_s):
         tell("apply")
         prepare()
-        before = versions(kubectl, rest)
+        before = schemas | versions(kubectl, rest)
         _apply(kubectl, first)
         _remove_failed_jobs(kubectl, rest)
         _apply(kubectl, rest)
         _remove_older_jobs(kubectl, rest)
-        after = versions(kubectl, rest)
+        after = versions(kubectl, [*newer, *rest])
     return [name_of(document) for document in laid] + [name for name in after if after[name] != before.get(name)]
 
 
@@ -104,6 +111,8 @@ def _apply(kubectl: Kubectl, documents: Sequence[Document], *more: str) -> str:
 
 def versions(kubectl: Kubectl, documents: Sequence[Document]) -> dict[str, str]:
     """Object -> what it is, without its status, for those that are there."""
+    if not documents:
+        return {}
     said = kubectl("get", "--ignore-not-found", "-o", "json", "-f", "-", stdin=manifests.as_yaml(documents))
     found = json.loads(said or "{}")
     items = found.get("items", [found] if found else [])
@@ -121,12 +130,22 @@ def _take_away(kubectl: Kubectl, documents: Sequence[Document]) -> None:
             kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=manifests.as_yaml([document]))
 
 
+def _find(kubectl: Kubectl, document: Document) -> Document | None:
+    return kubectl.find(document["kind"], document["metadata"]["name"])
+
+
 def _exists(kubectl: Kubectl, document: Document) -> bool:
-    return kubectl.find(document["kind"], document["metadata"]["name"]) is not None
+    return _find(kubectl, document) is not None
+
+
+def _bare(found: Document) -> Document:
+    """As one would write it: without what the API server adds."""
+    meta = {key: found["metadata"][key] for key in ("name", "labels") if key in found["metadata"]}
+    return {"apiVersion": found["apiVersion"], "kind": found["kind"], "metadata": meta, "spec": found["spec"]}
 
 
 def _wait_established(kubectl: Kubectl, documents: Sequence[Document]) -> None:
-    kinds = [document["metadata"]["name"] for document in documents if document["kind"] == "CustomResourceDefinition"]
+    kinds = [document["metadata"]["name"] for document in documents if document["kind"] == CRD]
     for name in kinds:
         kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=60s")
 

@@ -21,7 +21,11 @@ from flightdeck.lab.supervisor import Supervisor, clean_up
 
 MARK = "lab.json"  # says that the lab made what is in the state folder; holds ports and the champion
 NEEDED_BYTES = 2_000_000_000  # a full run leaves about half of it
-KEPT = {"lab.lock", MARK, "reports", "previous", ".writing"}
+# The last line is what `make up` knows of clusters that stand: `make down` must find it after any lab.
+KEPT = {
+    "lab.lock", MARK, "reports", "previous", ".writing",
+    "cluster.json", "images.json", "backups", "e2e.md",
+}  # fmt: skip
 
 
 class NoRoom(RuntimeError):

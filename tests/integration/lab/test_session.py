@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flightdeck.cluster import record as cluster_record
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.lab import lock, session
 
@@ -64,6 +65,15 @@ def test_what_somebody_else_made_is_never_thrown_away(tmp_path: Path):
     session.set_aside(layout)
     (kept,) = tmp_path.glob("kept-*")
     assert (kept / "lake" / "table").read_text() == "by hand"
+
+
+def test_what_make_up_knows_of_a_cluster_stays_for_make_down(tmp_path: Path):
+    layout = StateLayout(tmp_path)
+    session.write_mark(layout, ports={})
+    cluster_record.write(tmp_path, cluster_record.Record("kind-flightdeck", made_cluster=True))
+    (tmp_path / "lake").mkdir()
+    assert session.set_aside(layout)
+    assert cluster_record.read(tmp_path, "kind-flightdeck").made_cluster
 
 
 def test_too_little_room_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,6 +67,36 @@ def test_a_namespace_that_was_there_stays_when_a_deploy_is_refused():
     assert ("namespace", "flightdeck-platform") in server.objects
 
 
+def schema(field: str) -> dict[str, Any]:
+    meta = {"name": "things.example"}
+    return {"apiVersion": "v1", "kind": module.CRD, "metadata": meta, "spec": {"field": field}}
+
+
+def test_what_needs_a_new_schema_is_checked_against_it():
+    server = Server()
+    server.objects["customresourcedefinition", "things.example"] = schema("old")
+    deploy(server, [schema("new"), GOOD])  # type: ignore[arg-type]
+    applied = [it for it in server.calls if it.startswith("apply")]
+    first_check_of_the_rest = [n for n, it in enumerate(applied) if "--dry-run=server" in it][1]
+    assert any("--dry-run=server" not in it for it in applied[:first_check_of_the_rest])
+    assert server.objects["customresourcedefinition", "things.example"]["spec"] == {"field": "new"}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_schema_of_before_comes_back_when_the_rest_is_refused_or_only_checked(dry_run: bool):
+    server = Server(refuses="" if dry_run else "replcas")
+    there = schema("old")
+    there["metadata"] |= {"uid": "1", "resourceVersion": "2"}
+    server.objects["customresourcedefinition", "things.example"] = there | {"status": {}}
+    documents = [schema("new"), GOOD | {"data": {"replcas": "3"}}]
+    if dry_run:
+        deploy(server, documents, dry_run=True)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(DeployRefused):
+            deploy(server, documents)  # type: ignore[arg-type]
+    assert server.objects["customresourcedefinition", "things.example"] == schema("old")
+
+
 def test_secrets_are_made_after_the_check_and_before_what_reads_them():
     server = Server()
     deploy(server, [NAMESPACE, GOOD], prepare=lambda: server.calls.append("prepare"))  # type: ignore[arg-type]
