@@ -17,7 +17,7 @@ UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
 .PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
-	bench-training bench-quality bench-serving judge-bench lock clean
+	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -130,6 +130,9 @@ bench-quality: setup-dev ## AUC and calibration of the shipped spec on July and 
 
 bench-serving: setup-dev ## The predictor beside a hand-written service and the stock one.
 	@$(BIN)/python benchmarks/bench_serving.py
+
+bench-operator: setup-dev ## One rollout operator with 1,000 ModelRollouts before a real API server, in a kind cluster of its own; a quarter of an hour.
+	@$(BIN)/python benchmarks/bench_operator.py
 
 judge-bench: setup-dev ## How often the judge errs, and after how many requests, beside two common ways; some minutes.
 	@$(BIN)/python benchmarks/judge_bench.py
