@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Send real requests at a constant rate; exit code 0 when the users met what they should.")
 AROUND = dt.timedelta(minutes=45)  # requests made for so long before and after the clock are not degraded by it
+DAY = dt.timedelta(hours=14)
 
 
 @app.command()
@@ -31,7 +32,8 @@ def load(
         str, typer.Option("--registry", envvar="REGISTRY", help="Where the Job's image is pushed.")
     ] = "localhost:5001/flightdeck",
     at: Annotated[
-        dt.datetime | None, typer.Option("--at", help="Requests of this time, UTC; default: of specs/first_run.yaml.")
+        dt.datetime | None,
+        typer.Option("--at", help="Requests of this time, UTC; default: of the day after specs/first_run.yaml."),
     ] = None,
     requests: Annotated[
         Path | None, typer.Option("--requests", help="A file with one JSON body a line instead.", exists=True)
@@ -119,5 +121,13 @@ def _real(at: dt.datetime | None) -> list[Arrival]:
     from flightdeck.cluster.up import first_run
     from flightdeck.lab.world import arrivals
 
-    middle = at.replace(tzinfo=dt.UTC) if at else first_run().until
-    return arrivals(middle - AROUND, middle + AROUND)
+    if at:
+        middle = at.replace(tzinfo=dt.UTC)
+        first, last = middle - AROUND, middle + AROUND
+    else:  # the coming day: at that moment itself, midnight in New York, nobody asks
+        first = first_run().until
+        last = first + DAY
+    found = arrivals(first, last)
+    if not found:
+        raise ValueError(f"no request falls between {first:%Y-%m-%d %H:%M} and {last:%H:%M} UTC; choose another --at")
+    return found
