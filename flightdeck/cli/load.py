@@ -33,7 +33,7 @@ def load(
     ] = "localhost:5001/flightdeck",
     at: Annotated[
         dt.datetime | None,
-        typer.Option("--at", help="Requests of this time, UTC; default: of the day after specs/first_run.yaml."),
+        typer.Option("--at", help="Requests of this time, UTC; default: of the day after the first run."),
     ] = None,
     requests: Annotated[
         Path | None, typer.Option("--requests", help="A file with one JSON body a line instead.", exists=True)
