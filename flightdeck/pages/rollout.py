@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from flightdeck.contracts.release import Release
 from flightdeck.pages.drawing import BAD, FAINT, HALF, INK, STYLE, A, svg
 from flightdeck.pages.page import page
 from services.rollout_operator.remembered import Look
-from services.rollout_operator.state import Transition
+from services.rollout_operator.state import Phase, Transition
 from services.rollout_operator.verdict import Judgement
 
 SHOWN_WIDTH = 4.0  # of the margin: bounds further away are cut off
@@ -118,17 +119,30 @@ def _metric(looks: Sequence[Look], name: str) -> Figure | None:
 
 
 def _steps(axes: Any, looks: Sequence[Look]) -> None:
-    """A line where the weight changed."""
-    before = looks[0]
-    for look in looks[1:]:
-        if (look.phase, look.weight) != (before.phase, before.weight):
-            axes.axvline(look.at_s - looks[0].at_s, color=FAINT, linewidth=1)
-            words = f"{look.weight} %" if look.weight else str(look.phase)
-            axes.annotate(
-                words, (look.at_s - looks[0].at_s, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -10),
-                textcoords="offset points", fontsize=8, color=INK,
-            )  # fmt: skip
-        before = look
+    """A line where phase or weight changed."""
+    for at_s, words in changes(looks):
+        axes.axvline(at_s, color=FAINT, linewidth=1)
+        axes.annotate(
+            words, (at_s, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -10), textcoords="offset points",
+            fontsize=8, color=INK,
+        )  # fmt: skip
+
+
+def changes(looks: Sequence[Look]) -> list[tuple[float, str]]:
+    """When phase or weight changed, in seconds of the rollout, and to what.
+
+    Of changes that come so close after each other that their words would lie upon each other only the last.
+    """
+    room_s = 0.08 * (looks[-1].at_s - looks[0].at_s)
+    found: list[tuple[float, str]] = []
+    for before, look in itertools.pairwise(looks):
+        if (look.phase, look.weight) == (before.phase, before.weight):
+            continue
+        at_s = look.at_s - looks[0].at_s
+        if found and at_s - found[-1][0] < room_s:
+            found.pop()
+        found.append((at_s, f"{look.weight} %" if look.weight and look.phase is Phase.CANARY else str(look.phase)))
+    return found
 
 
 def _number(value: float | None) -> float:

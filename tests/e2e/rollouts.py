@@ -21,7 +21,7 @@ from flightdeck.contracts.rollout import RolloutSpec, parse_rollout
 from flightdeck.lab.faults import CATALOGUE
 from services.rollout_operator import workloads
 from services.rollout_operator.forecast import Traffic
-from services.rollout_operator.kube import replicas, routes
+from services.rollout_operator.kube import gatekeeper, replicas, routes
 from services.rollout_operator.kube.api import Kubernetes
 from services.rollout_operator.kube.orders import ANNOTATION
 from services.rollout_operator.lint import Level, lint
@@ -226,6 +226,7 @@ class Drill:
         """As `kubectl flightdeck release` does. `break_glass`: why it may be tried without an approval."""
         self.began, self.asked = time.monotonic(), release
         meta: dict[str, Any] = {"name": self.model, "namespace": SERVING}
+        meta |= {"annotations": {gatekeeper.ANNOTATION: break_glass}} if break_glass else {}
         spec = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
         apply(self.kubectl, [{"apiVersion": "flightdeck.dev/v1alpha1", "kind": "ModelRollout", "metadata": meta,
                               "spec": spec}])  # fmt: skip

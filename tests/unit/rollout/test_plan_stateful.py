@@ -336,6 +336,8 @@ class Rollouts(RuleBasedStateMachine):
         """From here on only time passes, whether replicas and gateway work or not; on a copy of the world."""
         spec, state, world, now_s = self.spec, self.state, copy.deepcopy(self.world), self.now_s
         world.lagging = not works
+        if world.stopped and not world.stopped.aborts:
+            world.stopped = None  # it can be read again; until then a promotion has no effect
         # The running one and the one that waits; each phase ends at the first look behind its deadline, and is entered
         # at another.
         deadlines = [READY_DEADLINE_S] * 3 + [step.deadline_s for step in spec.plan]
