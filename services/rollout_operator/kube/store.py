@@ -107,7 +107,8 @@ class KubeStore:
         kept = self.object.get("status", {})
         sent_home = Release.model_validate(kept["refused"]).id if "refused" in kept else ""
         settled = self.spec is None or self.spec.release.id in (kept.get("championRelease"), sent_home)
-        idle = kept.get("phase") in ENDED and (settled or bool(self.refusal))
+        # A refused release does not excuse: the one let in before it may begin now; and so may one by a `retry`.
+        idle = kept.get("phase") in ENDED and settled and not orders.text_of(self.object)
         self.stop = self.stops.now(needed=not idle)
         return self.stop
 
