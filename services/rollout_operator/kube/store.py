@@ -60,7 +60,7 @@ class KubeStore:
             found = self._parsed()
         except InvalidRollout as error:
             self.refusal, self.refusal_reason = str(error), acceptance.REFUSED
-            raise
+            return self._going_on(error)
         self.admission = gatekeeper.admit(self.object, found.spec.release, self.trust())
         self.refusal, self.refusal_reason = self.admission.refusal, gatekeeper.UNAPPROVED
         if self.admission.release is None:
@@ -68,6 +68,22 @@ class KubeStore:
         found = found.with_release(self.admission.release)
         self.spec = found.spec
         return found
+
+    def _going_on(self, error: InvalidRollout) -> ModelRollout:
+        """The spec in force, with the replicas that are asked for now: an autoscaler is not refused with a plan.
+
+        Once a rollout has ended nothing begins with it either, also not what a stop had sent home.
+        """
+        kept = self.object.get("status", {})
+        try:
+            found = parse_rollout(kept.get("inForce", ""), self.name)
+        except InvalidRollout:
+            raise error from None
+        if kept.get("phase") in ENDED and "champion" in kept:
+            found = found.with_release(Release.model_validate(kept["champion"]))
+        replicas = self.object["spec"].get("replicas", found.spec.replicas)
+        self.spec = found.spec.model_copy(update={"replicas": replicas})
+        return found.model_copy(update={"spec": self.spec})
 
     def _parsed(self) -> ModelRollout:
         kept = self.object.get("status", {}).get("champion")

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.rollout_operator.kube.operator import IDLE_S, Loop
+from flightdeck.contracts.rollout import parse_rollout
+from services.rollout_operator.scaling import HOLD_S
+from services.rollout_operator.workloads import workload_name
 from tests.unit.rollout.kube_cluster import Cluster
 from tests.unit.rollout.test_gate import bare
-from tests.unit.rollout.test_kube_stop import stop
+from tests.unit.rollout.test_kube_stop import lift, stop
 from tests.unit.rollout.test_kube_tick import drive, ended, served
 
 
@@ -48,3 +50,59 @@ def test_a_retry_asks_for_the_stop_first(cluster):
     before = len(history(cluster))
     cluster.start().tick(cluster.now_s)
     assert "pending" not in history(cluster)[before:]
+
+
+def refuse(cluster: Cluster, **spec: Any) -> None:
+    """A plan that no rate of requests lets pass."""
+    found = copy.deepcopy(cluster.rollout)
+    found["spec"]["judge"]["margins"] |= {"errorRate": 1e-7}
+    found["spec"] |= spec
+    cluster.put(found)
+
+
+def accepted(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = next(it for it in cluster.status["conditions"] if it["type"] == "PlanAccepted")
+    return found
+
+
+def test_an_autoscaler_is_not_refused_together_with_a_plan(cluster):
+    cluster.now_s += HOLD_S
+    refuse(cluster, replicas=5)
+    made = cluster.start()
+    for _ in range(2):
+        made.tick(cluster.now_s)
+        cluster.pass_time()
+    assert accepted(cluster)["reason"] == "Refused"
+    assert cluster.objects["Deployment", workload_name(cluster.release("1"))]["spec"]["replicas"] == 5
+    assert parse_rollout(cluster.status["inForce"]).spec.judge.margins.error_rate == 0.05
+
+
+def test_a_refused_plan_neither_starts_nor_ends_anything_but_replicas_follow(cluster):
+    cluster.want("2")
+    drive(cluster, lambda: cluster.status["phase"] == "canary")
+    cluster.want("3")
+    refuse(cluster, replicas=4)
+    drive(cluster, lambda: cluster.status["phase"] == "done" and cluster.status["championVersion"] == "v2")
+    assert cluster.objects["Deployment", workload_name(cluster.release("2"))]["spec"]["replicas"] == 4
+    made = cluster.start()
+    for _ in range(5):
+        made.tick(cluster.now_s)
+        cluster.pass_time()
+    assert cluster.status["phase"] == "done" and "candidate" not in cluster.status
+
+
+def test_what_a_stop_sent_home_does_not_begin_with_a_plan_that_is_refused_meanwhile(cluster):
+    cluster.want("2")
+    drive(cluster, lambda: cluster.status["phase"] == "shadow")
+    stop(cluster, reason="bad feature data")
+    drive(cluster, ended(cluster))
+    refuse(cluster)
+    lift(cluster)
+    made = cluster.start()
+    for _ in range(3):
+        made.tick(cluster.now_s)
+        cluster.pass_time()
+    assert cluster.status["phase"] == "aborted" and accepted(cluster)["reason"] == "Refused"
+    cluster.rollout["spec"]["judge"]["margins"]["errorRate"] = 0.05
+    made.tick(cluster.now_s)
+    assert cluster.status["phase"] == "pending" and cluster.status["candidateVersion"] == "v2"
