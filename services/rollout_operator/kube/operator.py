@@ -82,14 +82,14 @@ class Loop:
         self.waits = state is not None and state.phase in ENDED and state.queued is not None
         # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
         # shall be is done until something changes.
-        left = isinstance(platform, KubePlatform) and platform.left > 0
+        left = isinstance(platform, KubePlatform) and platform.left > 0 and self.rollout.followed
         return IDLE_S if state is None or (state.phase in ENDED and not left) else TICK_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:
         """A tick that never had a spec writes no status; why is told all the same."""
         store = rollout.store
-        if isinstance(store, KubeStore) and store.refusal and rollout.status.state is None:
+        if isinstance(store, KubeStore) and store.refusal and not rollout.followed:
             store.write_refusal(time.time())
 
 

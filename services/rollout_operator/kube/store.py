@@ -189,7 +189,8 @@ class KubeStore:
         generation = self.object["metadata"].get("generation", 0)
         old = before.get("conditions", ())
         said = status.conditions(None, None, old, self.refusal, generation, now_s, self.refusal_reason)
-        self._write({**before, "conditions": said}, before, now_s)
+        others = [it for it in old if it["type"] not in {new["type"] for new in said}]
+        self._write({**before, "conditions": others + said}, before, now_s)
 
     def _write(self, document: Document, before: Mapping[str, Any], now_s: float) -> None:
         figures = document.get("judgement") != before.get("judgement") and now_s - self.written_s >= FIGURES_S

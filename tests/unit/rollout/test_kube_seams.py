@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flightdeck.contracts.rollout import parse_rollout
+from services.rollout_operator.kube.operator import IDLE_S, Loop
 from services.rollout_operator.scaling import HOLD_S
 from services.rollout_operator.workloads import workload_name
 from tests.unit.rollout.kube_cluster import Cluster
@@ -106,3 +107,37 @@ def test_what_a_stop_sent_home_does_not_begin_with_a_plan_that_is_refused_meanwh
     cluster.rollout["spec"]["judge"]["margins"]["errorRate"] = 0.05
     made.tick(cluster.now_s)
     assert cluster.status["phase"] == "pending" and cluster.status["candidateVersion"] == "v2"
+
+
+def test_a_spec_that_was_refused_from_the_first_look_on_is_told_beside_a_champion_of_a_deploy(cluster):
+    found = copy.deepcopy(cluster.rollout)
+    kept = {"champion": found["status"]["champion"], "phase": "done"}
+    complete = {"type": "Complete", "status": "True", "reason": "FirstChampion", "message": "x"}
+    cluster.put({**found, "status": {**kept, "conditions": [complete]}})
+    refuse(cluster)
+    loop = Loop("late", cluster.start)
+    assert loop.tick() == IDLE_S, "it can do nothing until somebody changes the spec"
+    assert accepted(cluster)["reason"] == "Refused" and complete in cluster.status["conditions"]
+    assert cluster.status["champion"] == kept["champion"]
+    effects = cluster.effects
+    assert loop.tick() == IDLE_S and cluster.effects == effects
+
+
+def test_a_slow_tick_does_not_take_the_champion_back_from_a_rollout_that_is_deleted(cluster, monkeypatch):
+    made = cluster.start()
+    name, list_ = workload_name(cluster.release("1")), cluster.list
+    for _ in range(2):
+        made.tick(cluster.now_s)
+        cluster.pass_time()
+
+    def slow(kind: str, selector: str, **more: Any) -> list[dict[str, Any]]:
+        if kind == "Deployment":  # decided and kept; now it is made true
+            monkeypatch.undo()
+            cluster.rollout["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            cluster.start().platform.leave(cluster.release("1"))  # type: ignore[attr-defined]
+        return list_(kind, selector, **more)
+
+    monkeypatch.setattr(cluster, "list", slow)
+    made.tick(cluster.now_s)
+    assert "deletionTimestamp" in cluster.rollout["metadata"]
+    assert cluster.objects["Deployment", name]["metadata"]["ownerReferences"] == []
