@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from flightdeck.contracts.rollout import parse_rollout
+from services.rollout_operator.kube.crosschecks import CountedRecords
 from services.rollout_operator.kube.operator import IDLE_S, Loop
+from services.rollout_operator.kube.stops import Stops
 from services.rollout_operator.scaling import HOLD_S
 from services.rollout_operator.workloads import workload_name
-from tests.unit.rollout.kube_cluster import Cluster
+from tests.unit.rollout.kube_cluster import Cluster, Records
 from tests.unit.rollout.test_gate import bare
 from tests.unit.rollout.test_kube_stop import lift, stop
 from tests.unit.rollout.test_kube_tick import drive, ended, served
@@ -141,3 +143,21 @@ def test_a_slow_tick_does_not_take_the_champion_back_from_a_rollout_that_is_dele
     made.tick(cluster.now_s)
     assert "deletionTimestamp" in cluster.rollout["metadata"]
     assert cluster.objects["Deployment", name]["metadata"]["ownerReferences"] == []
+
+
+def test_what_the_watch_tells_of_the_stop_is_newer_than_an_answer_that_is_under_way():
+    class Slow:
+        def read(self, kind: str, name: str) -> dict[str, Any]:
+            stops.told(None)  # lifted, while the answer was on its way
+            return {"data": {"reason": "bad feature data"}}
+
+    stops = Stops(Slow())  # type: ignore[arg-type]
+    assert stops.now(needed=True) is None
+    assert stops.now(needed=True) is None
+
+
+def test_a_reader_of_the_log_that_begins_anew_is_never_taken_for_the_one_before():
+    seen = set()
+    for _ in range(5):  # each is gone before the next one is made, which may then lie where it lay
+        seen.add(CountedRecords(Records(Cluster())).serial)
+    assert len(seen) == 5
