@@ -35,6 +35,7 @@ class Rollout:
     def __init__(self, name: str, store: Store, platform: Platform, records: Records) -> None:
         self.name, self.store, self.platform, self.records = name, store, platform, records
         self.status = store.read_status(name) or Status(name=name)
+        self.followed = False  # the last tick had a spec to follow
         self.collector: Collector | None = None
         self.of_rollout = 0.0  # started_s of the rollout that the collector belongs to
         self.looked_s = 0.0
@@ -43,6 +44,7 @@ class Rollout:
     def tick(self, now_s: float) -> None:
         """Observe, judge, decide, keep, make true."""
         spec = self.spec(now_s)
+        self.followed = spec is not None
         if spec is None:
             return
         state = self.status.state

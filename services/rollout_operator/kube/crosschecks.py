@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -37,11 +38,15 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 REMEMBERED = 5_000  # records, to know again what the log has twice; a repeated write has at most 256
 
 
+_serials = itertools.count(1)
+
+
 class CountedRecords:
     """The prediction log, counting requests per release as they are read."""
 
     def __init__(self, records: Records) -> None:
         self.records, self.read_s = records, float("-inf")
+        self.serial = next(_serials)  # an id() comes again once its object is gone
         self.requests: collections.Counter[str] = collections.Counter()
         self._seen: dict[tuple[str, str, int], None] = {}
 
@@ -106,7 +111,7 @@ class Snapshot:
             self.gateway |= counters.of_release(
                 platform.scraped, platform.owners, release.id, route, copies=copies
             )  # fmt: skip
-        self.log, self.log_of = records.requests[release.id], id(records)
+        self.log, self.log_of = records.requests[release.id], records.serial
         mine = [it for it in platform.pods if (it["metadata"].get("labels") or {}).get(replicas.RELEASE) == release.id]
         told = [(it["metadata"]["name"], it.get("status", {})) for it in mine]
         self.pods = [(name, str(it.get("podIP", ""))) for name, it in told if it.get("phase") not in OVER]

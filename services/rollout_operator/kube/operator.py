@@ -34,6 +34,7 @@ from services.rollout_operator.workloads import owner_reference
 logger = logging.getLogger("flightdeck.rollout")
 TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 180.0
 CONFLICT_S = 0.05
+SETTLE_S = 180.0  # so long an idle rollout is looked at each BROKEN_S until its pods are all ready, or gone
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
 PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
@@ -56,6 +57,7 @@ class Loop:
     def __init__(self, name: str, make: Callable[[], Rollout]) -> None:
         self.name, self.make = name, make
         self.rollout: Rollout | None = None
+        self.busy_s = float("-inf")  # when there was something to do last
         self.waits = False  # for the stop of all rollouts to be lifted
         self.crosschecks = CrossChecks()
 
@@ -82,14 +84,20 @@ class Loop:
         self.waits = state is not None and state.phase in ENDED and state.queued is not None
         # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
         # shall be is done until something changes.
-        left = isinstance(platform, KubePlatform) and platform.left > 0
-        return IDLE_S if state is None or (state.phase in ENDED and not left) else TICK_S
+        left = isinstance(platform, KubePlatform) and platform.left > 0 and self.rollout.followed
+        if state is not None and (state.phase not in ENDED or left):
+            self.busy_s = time.monotonic()
+            return TICK_S
+        # No event tells that a pod came up or went: people and an autoscaler look at the figures meanwhile. Not for
+        # ever: a pod that never comes up must not cost a thousand times as much as one that does.
+        told, settles = self.rollout.status, time.monotonic() - self.busy_s < SETTLE_S
+        return BROKEN_S if settles and told.champion_ready != told.champion_running else IDLE_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:
         """A tick that never had a spec writes no status; why is told all the same."""
         store = rollout.store
-        if isinstance(store, KubeStore) and store.refusal and rollout.status.state is None:
+        if isinstance(store, KubeStore) and store.refusal and not rollout.followed:
             store.write_refusal(time.time())
 
 

@@ -233,7 +233,13 @@ class KubePlatform:
         self._own(workload_name(champion), [])
 
     def _adopt(self, name: str) -> None:
-        """A champion that an earlier ModelRollout left behind becomes this one's."""
+        """A champion that an earlier ModelRollout left behind becomes this one's; never of one that goes itself.
+
+        A slow tick may come here after `leave`: it must not take the champion into the grave.
+        """
+        mine = self.api.read("ModelRollout", self.model)
+        if mine is None or mine["metadata"].get("deletionTimestamp"):
+            return
         self._own(name, [dict(self.owner())])
 
     def _own(self, name: str, mine: list[Document]) -> None:

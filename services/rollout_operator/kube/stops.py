@@ -38,10 +38,12 @@ class Stops:
         self.api, self.clock = api, clock
         self.found: Stop | None = None
         self.asked_s = float("-inf")
+        self.heard = 0  # how often the watch told
         self.lock = threading.Lock()
 
     def told(self, document: Mapping[str, Any] | None) -> None:
         """By the watch."""
+        self.heard += 1
         self.found, self.asked_s = stop_of(document), self.clock()
 
     def now(self, *, needed: bool) -> Stop | None:
@@ -55,8 +57,11 @@ class Stops:
         """
         with self.lock:
             if needed and self.clock() - self.asked_s >= FRESH_S:
+                heard = self.heard
                 try:
-                    self.found = stop_of(self.api.read("ConfigMap", NAME))
+                    found = stop_of(self.api.read("ConfigMap", NAME))
+                    if heard == self.heard:  # else the watch told meanwhile, of something newer
+                        self.found = found
                 except Refused as error:
                     # What runs is protected all the same; what would begin waits: a gate that cannot be read is shut.
                     words = f"whether they are stopped cannot be read: {error}"

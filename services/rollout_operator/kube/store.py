@@ -60,7 +60,7 @@ class KubeStore:
             found = self._parsed()
         except InvalidRollout as error:
             self.refusal, self.refusal_reason = str(error), acceptance.REFUSED
-            raise
+            return self._going_on(error)
         self.admission = gatekeeper.admit(self.object, found.spec.release, self.trust())
         self.refusal, self.refusal_reason = self.admission.refusal, gatekeeper.UNAPPROVED
         if self.admission.release is None:
@@ -68,6 +68,22 @@ class KubeStore:
         found = found.with_release(self.admission.release)
         self.spec = found.spec
         return found
+
+    def _going_on(self, error: InvalidRollout) -> ModelRollout:
+        """The spec in force, with the replicas that are asked for now: an autoscaler is not refused with a plan.
+
+        Once a rollout has ended nothing begins with it either, also not what a stop had sent home.
+        """
+        kept = self.object.get("status", {})
+        try:
+            found = parse_rollout(kept.get("inForce", ""), self.name)
+        except InvalidRollout:
+            raise error from None
+        if kept.get("phase") in ENDED and "champion" in kept:
+            found = found.with_release(Release.model_validate(kept["champion"]))
+        replicas = self.object["spec"].get("replicas", found.spec.replicas)
+        self.spec = found.spec.model_copy(update={"replicas": replicas})
+        return found.model_copy(update={"spec": self.spec})
 
     def _parsed(self) -> ModelRollout:
         kept = self.object.get("status", {}).get("champion")
@@ -107,7 +123,8 @@ class KubeStore:
         kept = self.object.get("status", {})
         sent_home = Release.model_validate(kept["refused"]).id if "refused" in kept else ""
         settled = self.spec is None or self.spec.release.id in (kept.get("championRelease"), sent_home)
-        idle = kept.get("phase") in ENDED and (settled or bool(self.refusal))
+        # A refused release does not excuse: the one let in before it may begin now; and so may one by a `retry`.
+        idle = kept.get("phase") in ENDED and settled and not orders.text_of(self.object)
         self.stop = self.stops.now(needed=not idle)
         return self.stop
 
@@ -172,7 +189,8 @@ class KubeStore:
         generation = self.object["metadata"].get("generation", 0)
         old = before.get("conditions", ())
         said = status.conditions(None, None, old, self.refusal, generation, now_s, self.refusal_reason)
-        self._write({**before, "conditions": said}, before, now_s)
+        others = [it for it in old if it["type"] not in {new["type"] for new in said}]
+        self._write({**before, "conditions": others + said}, before, now_s)
 
     def _write(self, document: Document, before: Mapping[str, Any], now_s: float) -> None:
         figures = document.get("judgement") != before.get("judgement") and now_s - self.written_s >= FIGURES_S
