@@ -68,8 +68,7 @@ def status(
             if waiting := _annotation(rollout):
                 rows.append(("order", f"{waiting}: not yet obeyed"))
             show_table((name, ""), [(label, _ours(words)) for label, words in rows])
-            judged = judgement_of(found)
-            if judged and judged.metrics:
+            if (judged := judgement_of(found)) and judged.metrics:
                 print()
                 show_table(("verdict", "evidence"), [(str(it.verdict), it.sentence) for it in judged.metrics])
 
