@@ -37,9 +37,15 @@ def of(before: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def event(rollout: Mapping[str, Any], before: Mapping[str, Any], now_s: float) -> status.Document | None:
-    """A Warning for `kubectl describe` when the plan of an object is not accepted, for a reason that is new."""
+    """A Warning for `kubectl describe` when the plan of an object is not accepted, for a reason that is new.
+
+    That a plan is too slow is told once per edit of the spec: its words hold the rate, which moves all day.
+    """
     now, old = of(rollout.get("status", {})), of(before)
     if now.get("status") != "False" or (now["reason"], now["message"]) == (old.get("reason"), old.get("message")):
+        return None
+    known = now["reason"], now["observedGeneration"]
+    if now["reason"] == acceptance.TOO_SLOW and known == (old.get("reason"), old.get("observedGeneration")):
         return None
     mark = hashlib.sha256(f"{now['reason']} {now['message']} {now_s}".encode()).hexdigest()[:10]
     return status.event_of(

@@ -20,7 +20,7 @@ import kopf
 
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.gate import Trust
-from services.rollout_operator.kube import counters, gatekeeper, registry, routes, stops, warnings
+from services.rollout_operator.kube import counters, gatekeeper, registry, replicas, routes, stops, warnings
 from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
 from services.rollout_operator.kube.crosschecks import CountedRecords, CrossChecks
 from services.rollout_operator.kube.platform import KubePlatform
@@ -34,7 +34,6 @@ from services.rollout_operator.workloads import owner_reference
 logger = logging.getLogger("flightdeck.rollout")
 TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 180.0
 CONFLICT_S = 0.05
-SETTLE_S = 180.0  # so long an idle rollout is looked at each BROKEN_S until its pods are all ready, or gone
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
 PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
@@ -57,7 +56,6 @@ class Loop:
     def __init__(self, name: str, make: Callable[[], Rollout]) -> None:
         self.name, self.make = name, make
         self.rollout: Rollout | None = None
-        self.busy_s = float("-inf")  # when there was something to do last
         self.waits = False  # for the stop of all rollouts to be lifted
         self.crosschecks = CrossChecks()
 
@@ -85,13 +83,10 @@ class Loop:
         # A thousand idle ones must not ask for anything each second, also not after a restart: who found all as it
         # shall be is done until something changes.
         left = isinstance(platform, KubePlatform) and platform.left > 0 and self.rollout.followed
-        if state is not None and (state.phase not in ENDED or left):
-            self.busy_s = time.monotonic()
-            return TICK_S
-        # No event tells that a pod came up or went: people and an autoscaler look at the figures meanwhile. Not for
-        # ever: a pod that never comes up must not cost a thousand times as much as one that does.
-        told, settles = self.rollout.status, time.monotonic() - self.busy_s < SETTLE_S
-        return BROKEN_S if settles and told.champion_ready != told.champion_running else IDLE_S
+        # What waits begins at the next look, unless all rollouts are stopped.
+        store = self.rollout.store
+        begins = self.waits and isinstance(store, KubeStore) and store.stop is None
+        return TICK_S if state is not None and (state.phase not in ENDED or left or begins) else IDLE_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:
@@ -170,6 +165,13 @@ async def changed(name: str, **_: Any) -> None:
     """The object, or the HTTPRoute of its name: an idle rollout looks at once."""
     if name in _wake:
         _wake[name].set()
+
+
+@kopf.on.event("apps", "v1", "deployments", labels={replicas.MODEL: kopf.PRESENT})
+async def workload_changed(labels: Mapping[str, str], **_: Any) -> None:
+    """A release's Deployment: taken away by hand it comes back, and figures follow pods that come up or go."""
+    if labels[replicas.MODEL] in _wake:
+        _wake[labels[replicas.MODEL]].set()
 
 
 @kopf.on.event("v1", "configmaps", when=lambda name, **_: name == stops.NAME)

@@ -9,7 +9,7 @@ import pytest
 
 from flightdeck.contracts.rollout import parse_rollout
 from services.rollout_operator.kube.crosschecks import CountedRecords
-from services.rollout_operator.kube.operator import BROKEN_S, IDLE_S, TICK_S, Loop
+from services.rollout_operator.kube.operator import IDLE_S, TICK_S, Loop
 from services.rollout_operator.kube.stops import Stops
 from services.rollout_operator.scaling import HOLD_S
 from services.rollout_operator.workloads import workload_name
@@ -163,21 +163,17 @@ def test_a_reader_of_the_log_that_begins_anew_is_never_taken_for_the_one_before(
     assert len(seen) == 5
 
 
-def test_pods_that_come_or_go_are_told_soon_after_an_autoscaler_asked_for_them(cluster, monkeypatch):
-    cluster.now_s += HOLD_S
+def test_a_release_that_waits_begins_soon_whatever_the_watch_tells(cluster, monkeypatch):
+    monkeypatch.setattr("services.rollout_operator.kube.operator.time.time", lambda: cluster.now_s)
     loop = Loop("late", cluster.start)
-    cluster.unready = cluster.release("1").id
-    found = copy.deepcopy(cluster.rollout)
-    found["spec"]["replicas"] = 5
-    cluster.put(found)
-    assert loop.tick() == TICK_S
-    cluster.pass_time()
-    assert loop.tick() == BROKEN_S, "five pods, none ready: the figures are not the last word"
-    assert (cluster.status["replicas"], cluster.status["championReady"]) == (5, 0)
-    with monkeypatch.context() as patched:
-        patched.setattr("services.rollout_operator.kube.operator.SETTLE_S", 0.0)
-        assert loop.tick() == IDLE_S, "one that never comes up is not asked for so often for ever"
-    assert loop.tick() == BROKEN_S
-    cluster.unready = ""
-    cluster.pass_time()
-    assert loop.tick() == IDLE_S and cluster.status["championReady"] == 5
+    cluster.want("2")
+    loop.tick()
+    cluster.want("3")
+    loop.tick()
+    cluster.annotate("abort")
+    for _ in range(60):
+        pause_s = loop.tick()
+        cluster.pass_time()
+        if cluster.status["phase"] == "aborted":
+            break
+    assert loop.waits and pause_s == TICK_S
