@@ -33,7 +33,7 @@ def load(
     ] = "localhost:5001/flightdeck",
     at: Annotated[
         dt.datetime | None,
-        typer.Option("--at", help="Requests of this time, UTC; default: of the day after the first run."),
+        typer.Option("--at", help="Requests of this time, UTC; default: the coming day's, as of the first run's end."),
     ] = None,
     requests: Annotated[
         Path | None, typer.Option("--requests", help="A file with one JSON body a line instead.", exists=True)
@@ -120,13 +120,13 @@ def _from_file(path: Path) -> list[Arrival]:
 def _real(at: dt.datetime | None) -> list[Arrival]:
     from flightdeck.cluster.up import first_run
     from flightdeck.lab.world import arrivals
+    from flightdeck.load.requests import asked_around
 
-    if at:
-        middle = at.replace(tzinfo=dt.UTC)
-        first, last = middle - AROUND, middle + AROUND
-    else:  # the coming day: at that moment itself, midnight in New York, nobody asks
-        first = first_run().until
-        last = first + DAY
+    if at is None:  # the coming day's, all asked around that moment: it is midnight in New York, and nobody asks then
+        until = first_run().until
+        return asked_around(arrivals(until, until + DAY), until, AROUND)
+    middle = at.replace(tzinfo=dt.UTC)
+    first, last = middle - AROUND, middle + AROUND
     found = arrivals(first, last)
     if not found:
         raise ValueError(f"no request falls between {first:%Y-%m-%d %H:%M} and {last:%H:%M} UTC; choose another --at")
