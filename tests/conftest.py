@@ -1,9 +1,13 @@
-"""How tests are spread over workers: what shares an expensive fixture stays together, and the long ones start first."""
+"""No deadline for examples; and how tests are spread over workers: what shares a fixture stays together."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# No test is judged by the clock: on a busy machine a single example takes as long as it takes.
+hypothesis.settings.register_profile("flightdeck", deadline=None)
+hypothesis.settings.load_profile("flightdeck")
 HERE = Path(__file__).parent
 LONG = ("integration", "behaviour")  # servers and models: made once per folder, not once per worker
 
