@@ -172,7 +172,8 @@ def test_git_is_applied_again_in_the_canary(drill: Drill, users: Load, kubectl: 
     overlays.bring(kubectl, overlay, StateLayout.from_env().root, tell=print)
     found = drill.end(users, "Git applied again in the canary", LONG_S)
     good(found, drill)
-    assert found.visited == ["pending", "shadow", "canary 10", "canary 50", "promoting", "done"], found.visited
+    steps = [it for it in found.visited if it != "canary 0"]  # seen before the Gateway has moved the first weight
+    assert steps == ["pending", "shadow", "canary 10", "canary 50", "promoting", "done"], found.visited
 
 
 def test_the_rollout_is_deleted_in_the_canary_and_made_again(drill: Drill, users: Load, kubectl: Kubectl, model: str):
