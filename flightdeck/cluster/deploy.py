@@ -52,9 +52,10 @@ def deploy(
     first, rest = manifests.split(manifests.jobs_by_content(documents))
     tell(f"check {len(documents)} objects against the API server")
     _check(kubectl, first)
-    fresh = [document for document in first if not _exists(kubectl, document)]
+    there = [kubectl.find(document["kind"], document["metadata"]["name"]) for document in first]
+    fresh = [document for document, found in zip(first, there, strict=True) if found is None]
     # The rest may need fields that only the new schema has. What stands there comes back should the rest be refused.
-    older = [_bare(found) for document in first if document["kind"] == CRD and (found := _find(kubectl, document))]
+    older = [_bare(found) for found in there if found and found["kind"] == CRD]
     newer = [document for document in first if document["kind"] == CRD and document not in fresh]
     schemas = versions(kubectl, newer)
     laid: list[Document] = []
@@ -128,14 +129,6 @@ def _take_away(kubectl: Kubectl, documents: Sequence[Document]) -> None:
     for document in reversed(documents):
         with contextlib.suppress(CommandFailed):
             kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=manifests.as_yaml([document]))
-
-
-def _find(kubectl: Kubectl, document: Document) -> Document | None:
-    return kubectl.find(document["kind"], document["metadata"]["name"])
-
-
-def _exists(kubectl: Kubectl, document: Document) -> bool:
-    return _find(kubectl, document) is not None
 
 
 def _bare(found: Document) -> Document:
