@@ -21,7 +21,13 @@ PORT, PAGE = 19001, "/stats/prometheus"
 TIMEOUT_S = 1.0
 _LINE = re.compile(r"envoy_cluster_endpoint_rq_(success|error)\{([^}]*)\} (\d+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-COPIES = re.compile(r"-mirror-\d+$")  # Envoy Gateway's name of a RequestMirror filter's cluster
+_COPIES = re.compile(r"-mirror-\d+$")  # Envoy Gateway's name of a RequestMirror filter's cluster
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """What stands between the braces of a line for Prometheus."""
+    return dict(_LABEL.findall(text))
+
 
 Counters = dict[tuple[str, str, str], Attempts]  # (proxy, cluster, "address:port") ->
 
@@ -30,13 +36,18 @@ def parse(text: str, proxy: str) -> Counters:
     """Of one proxy's page. An attempt that failed: a 5xx answer, a reset, no connection, no answer in time."""
     found: dict[tuple[str, str, str], dict[str, int]] = {}
     for kind, labels, value in _LINE.findall(text):
-        named = dict(_LABEL.findall(labels))
+        named = labels_of(labels)
         place = proxy, named.get("envoy_cluster_name", ""), named.get("envoy_endpoint_address", "")
         found.setdefault(place, {})[kind] = int(value)
     return {
         place: Attempts(it.get("success", 0) + it.get("error", 0), it.get("error", 0))
         for place, it in found.items() if place[2]
     }  # fmt: skip
+
+
+def under(route: str, cluster: str, *, copies: bool) -> bool:
+    """Whether a cluster of Envoy is of the HTTPRoute `namespace/name`, and of its copies or of its users."""
+    return cluster.startswith(f"httproute/{route}/") and bool(_COPIES.search(cluster)) == copies
 
 
 def of_release(
@@ -48,11 +59,10 @@ def of_release(
     Args:
         owners: address -> release id. route: `namespace/name`.
     """
-    ours = f"httproute/{route}/"
     return {
         f"{proxy} {cluster} {place}": attempts
         for (proxy, cluster, place), attempts in counters.items()
-        if cluster.startswith(ours) and bool(COPIES.search(cluster)) == copies
+        if under(route, cluster, copies=copies)
         and owners.get(place.rpartition(":")[0].strip("[]")) == release
     }  # fmt: skip
 

@@ -17,7 +17,6 @@ from typing import Any
 from flightdeck.contracts.model_spec import Task
 from flightdeck.contracts.prediction import PredictionRecord
 from flightdeck.contracts.release import Release
-from services.rollout_operator import workloads
 from services.rollout_operator.crosscheck import CrossCheck, Pod, Reading
 from services.rollout_operator.kube import counters, replicas, warnings
 from services.rollout_operator.kube.platform import KubePlatform
@@ -34,7 +33,6 @@ OVER = ("Failed", "Succeeded")  # an evicted pod stays in the list and answers n
 LOGGED = ("/v1/predict", "/v1/score")  # each successful answer of these has a record
 _REQUESTS = re.compile(r"^predictor_requests_total\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
 _BEGAN = re.compile(r"^process_start_time_seconds ([0-9.e+]+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 REMEMBERED = 5_000  # records, to know again what the log has twice; a repeated write has at most 256
 
 
@@ -91,7 +89,7 @@ def parse(text: str, pod: str) -> tuple[str, Pod]:
         raise Unavailable(f"{pod}{PAGE} is no page of a predictor")
     answers = predictions = logged = 0
     for labels, value in _REQUESTS.findall(text):
-        named, count = dict(_LABEL.findall(labels)), int(float(value))
+        named, count = counters.labels_of(labels), int(float(value))
         answers += count
         if named.get("route") in LOGGED:
             predictions += count
@@ -126,8 +124,7 @@ class Snapshot:
         for name, address in self.pods:
             if not address:
                 raise Unavailable(f"{name} has no address yet")
-            host = f"[{address}]" if ":" in address else address
-            process, counted = parse(fetch(f"http://{host}:{workloads.PORT}{PAGE}"), name)
+            process, counted = parse(fetch(replicas.page(address, PAGE)), name)
             pods[process] = counted
         if time.monotonic() - began_s > LONGEST_S:
             raise Unavailable(f"the pages of {len(pods)} replicas took more than {LONGEST_S:g} s")

@@ -117,8 +117,7 @@ class KubePlatform:
             ready = replicas.addresses(release.id, self.slices)
             if not ready:
                 raise Unavailable(f"no replica of {release.short} is ready to tell its model's manifest")
-            host = f"[{ready[0]}]" if ":" in ready[0] else ready[0]
-            content = self.fetch(f"http://{host}:{workloads.PORT}{MANIFEST_PAGE}")
+            content = self.fetch(replicas.page(ready[0], MANIFEST_PAGE))
             found = hashlib.sha256(content.encode()).hexdigest()
             if found != sha256:
                 raise ArtefactError(f"{ready[0]} serves a manifest with sha256 {found}; {release.short} has {sha256}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from services.rollout_operator.kube.counters import COPIES, Counters
+from services.rollout_operator.kube.counters import Counters, under
 
 WINDOW_S = 15.0  # at least so long is averaged
 MOST = 1_000  # counters remembered: one that is gone may only have been silent
@@ -20,7 +20,7 @@ class Rate:
 
     def __init__(self, route: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Args: route: `namespace/name`."""
-        self.ours, self.clock = f"httproute/{route}/", clock
+        self.route, self.clock = route, clock
         self.per_s: float | None = None
         self.looked_s = float("-inf")
         self.began_s: float | None = None
@@ -39,10 +39,7 @@ class Rate:
     def saw(self, counters: Counters) -> None:
         """All counters of all proxies as they are now."""
         now_s = self.looked_s = self.clock()
-        found = {
-            place: it.total for place, it in counters.items()
-            if place[1].startswith(self.ours) and not COPIES.search(place[1])
-        }  # fmt: skip
+        found = {place: it.total for place, it in counters.items() if under(self.route, place[1], copies=False)}
         for place, total in found.items():
             old = self.before.get(place, 0 if self.before else total)
             self.grown += total - old if total >= old else total

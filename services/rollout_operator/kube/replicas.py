@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.rollout_operator.ports import Seen
+from services.rollout_operator.workloads import PORT
 
 RELEASE = "flightdeck.dev/release"
 MODEL = "flightdeck.dev/model"
@@ -55,6 +56,11 @@ def addresses(release: str, slices: Sequence[Mapping[str, Any]]) -> list[str]:
             for address in endpoint.get("addresses", ())
         }
     )  # fmt: skip
+
+
+def page(address: str, path: str) -> str:
+    """Where a replica answers."""
+    return f"http://{f'[{address}]' if ':' in address else address}:{PORT}{path}"
 
 
 def owners(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
