@@ -27,6 +27,7 @@ from flightdeck.lab.users import write_atomically
 from services.rollout_operator.plan import Order, OrderKind, Phase
 from services.rollout_operator.ports import Unavailable
 from services.rollout_operator.tick import Rollout
+from tests.unit.rollout.kube_cluster import Records
 
 SPEC = """
 apiVersion: flightdeck.dev/v1alpha1
@@ -182,25 +183,6 @@ class Gateway:
     def attempts(self) -> Counted:
         owners = {place: release_of(cluster) for cluster, place in self.world.counters}
         return Counted(dict(self.world.counters), owners)
-
-
-class Records:
-    """The streams: a position per reader, as in the real adapter."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.cursors: dict[str, str] = {}
-
-    def skip_to_now(self) -> None:
-        self.cursors["log"] = str(len(self.world.log))
-
-    def predictions(self) -> list[PredictionRecord]:
-        first = int(self.cursors.get("log", "0"))
-        self.cursors["log"] = str(len(self.world.log))
-        return self.world.log[first:]
-
-    def outcomes(self, task: Task) -> dict[str, float]:
-        return {}
 
 
 @pytest.fixture

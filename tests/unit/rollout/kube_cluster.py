@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -328,18 +328,26 @@ class Pipeline:
                 self.cluster.lists[key] = self.cluster.lists[key][first:]
 
 
+class Logged(Protocol):
+    """A world that has a prediction log."""
+
+    log: list[PredictionRecord]
+
+
 class Records:
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    """The streams: a position per reader, as in the real adapter."""
+
+    def __init__(self, world: Logged) -> None:
+        self.world = world
         self.cursors: dict[str, str] = {}
 
     def skip_to_now(self) -> None:
-        self.cursors["log"] = str(len(self.cluster.log))
+        self.cursors["log"] = str(len(self.world.log))
 
     def predictions(self) -> list[PredictionRecord]:
         first = int(self.cursors.get("log", "0"))
-        self.cursors["log"] = str(len(self.cluster.log))
-        return self.cluster.log[first:]
+        self.cursors["log"] = str(len(self.world.log))
+        return self.world.log[first:]
 
     def outcomes(self, task: Task) -> dict[str, float]:
         return {}
