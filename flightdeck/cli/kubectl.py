@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flightdeck.cli import orders
 from flightdeck.cli.options import show_table
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ app = typer.Typer(
     "Example: kubectl flightdeck status late",
 )
 Name = Annotated[str, typer.Argument(help="Name of the ModelRollout.")]
-Note = Annotated[str, typer.Option("--note", help="Why; kept in the history.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")]
 KIND = "modelrollouts.flightdeck.dev"
 
@@ -150,51 +150,6 @@ def history(name: Name, context: Context = None) -> None:
         for it in entries
     ]  # fmt: skip
     show_table(("when (UTC)", "what", "reason", "who"), rows)
-
-
-@app.command()
-def promote(name: Name, context: Context = None, note: Note = "") -> None:
-    """Skip the rest of the plan: to 100 % as soon as every replica of the candidate is ready.
-
-    Example: kubectl flightdeck promote late --note "only a text was changed"
-    """
-    _order(context, name, "promote", note)
-
-
-@app.command()
-def abort(name: Name, context: Context = None, note: Note = "") -> None:
-    """Send the candidate home, from any phase; all users go back to the champion.
-
-    Example: kubectl flightdeck abort late --note "numbers look odd"
-    """
-    _order(context, name, "abort", note)
-
-
-@app.command()
-def pause(name: Name, context: Context = None, note: Note = "") -> None:
-    """Stay as it is: weight, copies and what is left of the deadline. A candidate that surely fails is still aborted.
-
-    Example: kubectl flightdeck pause late --note "the network is being worked on"
-    """
-    _order(context, name, "pause", note)
-
-
-@app.command()
-def resume(name: Name, context: Context = None, note: Note = "") -> None:
-    """Go on after a pause.
-
-    Example: kubectl flightdeck resume late
-    """
-    _order(context, name, "resume", note)
-
-
-@app.command()
-def retry(name: Name, context: Context = None, note: Note = "") -> None:
-    """Try a release again that was sent home.
-
-    Example: kubectl flightdeck retry late --note "the full disk was to blame"
-    """
-    _order(context, name, "retry", note)
 
 
 @app.command()
@@ -324,6 +279,9 @@ def _order(context: str | None, name: str, kind: str, note: str) -> None:
         order = text(Order(OrderKind(kind), who(), note))
         kubectl("annotate", KIND, name, "-n", SERVING, f"{ANNOTATION}={order}")
         print(f"order for rollout {name}: {kind}; the operator obeys within a second or two")
+
+
+orders.add(app, "kubectl flightdeck", Name, Context, _order)
 
 
 def _kubectl(context: str | None) -> Kubectl:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flightdeck.cli import orders
 from flightdeck.cli.lint import RATE_PER_S, Rate, lint, refuse_powerless
 from flightdeck.cli.options import State, layout_of, show_table
+from flightdeck.cli.orders import Note
 
 if TYPE_CHECKING:
     from flightdeck.contracts.release import Release
@@ -29,7 +31,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the rollout, as in its metadata.")]
-Note = Annotated[str, typer.Option("--note", help="Why; kept in the history.")]
 Json = Annotated[bool, typer.Option("--json", help="All of it, for programs.")]
 INTERRUPTED = 130
 POLL_S = 0.5
@@ -173,51 +174,6 @@ def history(name: Name, state: State = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def promote(name: Name, state: State = None, note: Note = "") -> None:
-    """Skip the rest of the plan: to 100 % as soon as every replica of the candidate is ready.
-
-    Example: flightdeck rollout promote late --note "only a text was changed"
-    """
-    _order(state, name, "promote", note)
-
-
-@app.command()
-def abort(name: Name, state: State = None, note: Note = "") -> None:
-    """Send the candidate home, from any phase; all users go back to the champion.
-
-    Example: flightdeck rollout abort late --note "numbers look odd"
-    """
-    _order(state, name, "abort", note)
-
-
-@app.command()
-def pause(name: Name, state: State = None, note: Note = "") -> None:
-    """Stay as it is: weight, copies and what is left of the deadline. A candidate that surely fails is still aborted.
-
-    Example: flightdeck rollout pause late --note "the network is being worked on"
-    """
-    _order(state, name, "pause", note)
-
-
-@app.command()
-def resume(name: Name, state: State = None, note: Note = "") -> None:
-    """Go on after a pause.
-
-    Example: flightdeck rollout resume late
-    """
-    _order(state, name, "resume", note)
-
-
-@app.command()
-def retry(name: Name, state: State = None, note: Note = "") -> None:
-    """Try a release again that was sent home.
-
-    Example: flightdeck rollout retry late --note "the full disk was to blame"
-    """
-    _order(state, name, "retry", note)
-
-
-@app.command()
 def undo(
     name: Name,
     state: State = None,
@@ -327,6 +283,9 @@ def _order(state: Path | None, name: str, kind: str, note: str) -> None:
         number = store.order(name, Order(OrderKind(kind), who(), note))
         print(f"order {number} for rollout {name}: {kind}")
         _next(store, name)
+
+
+orders.add(app, "flightdeck rollout", Name, State, _order)
 
 
 def _next(store: Store, name: str) -> None:
