@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := core service pipeline orchestration tracking report load operator cluster lab
+GROUPS := core service pipeline orchestration tracking report load operator cluster lab ci
 export FLIGHTDECK_STATE ?= $(CURDIR)/.flightdeck
 # No part reports home.
 export DO_NOT_TRACK := 1
