@@ -49,7 +49,9 @@ class Rollout:
             return
         state = self.status.state
         observed = self.observe(state)
-        judgement = self.judgement(spec, state, now_s)
+        # Users who are sent to nobody come first: evidence may take as long as its store takes to time out.
+        nobody = observed.routed_weight > 0 and not observed.candidate_ready
+        judgement = None if nobody else self.judgement(spec, state, now_s)
         orders = self.orders()
         decided, transitions = plan.advance(spec, state, observed, judgement, [order for _, order in orders], now_s)
         if transitions:

@@ -78,6 +78,7 @@ class Kubernetes:
             config.load_kube_config()
         settings = client.Configuration.get_default_copy()
         settings.retries = False  # the next tick asks again; one that waits three times as long moves nobody meanwhile
+        settings.connection_pool_maxsize = 32  # as many as ticks at once
         self._client = client.ApiClient(settings)
 
     def read(self, kind: str, name: str) -> Document | None:

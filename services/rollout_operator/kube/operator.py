@@ -9,6 +9,7 @@ One replica is enough and two do no harm: a decision is only kept over the versi
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import datetime as dt
 import logging
 import os
@@ -34,6 +35,7 @@ from services.rollout_operator.workloads import owner_reference
 logger = logging.getLogger("flightdeck.rollout")
 TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 180.0
 CONFLICT_S = 0.05
+THREADS = 32  # ticks at once
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
 PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
@@ -123,6 +125,8 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.server_timeout = 240
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 10
+    # asyncio's own pool has six threads on two cores: six ticks that wait for a hanging API server stop all others.
+    asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS, "tick"))
     _api.append(Kubernetes(os.environ[NAMESPACE_ENV]))
     _stops.append(stops.Stops(_api[0]))
     if tracking_uri := os.environ.get(registry.TRACKING_ENV):

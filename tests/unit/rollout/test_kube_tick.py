@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flightdeck.contracts.prediction import PredictionRecord
 from services.rollout_operator.kube import orders
 from services.rollout_operator.kube.api import Conflict
 from services.rollout_operator.kube.operator import IDLE_S, TICK_S, Loop
@@ -135,6 +136,26 @@ def test_weight_is_taken_away_when_no_replica_is_ready(cluster):
     cluster.pass_time()
     cluster.start().tick(cluster.now_s)
     assert cluster.routed() == {workload_name(cluster.release("1")): 100}
+
+
+def test_users_sent_to_nobody_do_not_wait_for_the_evidence(cluster):
+    cluster.want("2")
+    drive(cluster, lambda: cluster.status["phase"] == "canary" and len(cluster.routed()) == 2)
+    cluster.unready = cluster.release("2").id
+    cluster.pass_time()
+    rollout = cluster.start()
+    routed_when_read: list[dict[str, int]] = []
+
+    def hangs() -> list[PredictionRecord]:
+        routed_when_read.append(cluster.routed())
+        raise OSError("timed out after 2 s")
+
+    rollout.records.predictions = hangs  # type: ignore[method-assign]
+    rollout.tick(cluster.now_s)
+    cluster.pass_time()
+    rollout.tick(cluster.now_s)
+    assert routed_when_read, "the next tick does read it"
+    assert all(len(routes) == 1 for routes in routed_when_read), "the weight was gone before the store was asked"
 
 
 def test_an_order_is_obeyed_once_however_often_the_operator_dies(cluster):
