@@ -103,7 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rollouts", type=int, default=1000)
     parser.add_argument("--changes", type=int, default=100)
-    parser.add_argument("--idle-s", type=float, default=300.0, help="two idle looks of the operator are 150 s apart")
+    parser.add_argument("--idle-s", type=float, default=300.0, help="two idle looks of the operator are 180 s apart")
     args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as made, contextlib.ExitStack() as stack,

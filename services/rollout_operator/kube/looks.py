@@ -45,9 +45,9 @@ class Looks:
         return look.at_s - last.at_s >= (look.at_s - look.started_s) / PER_ROLLOUT
 
     def keep(self, uid: str, look: Look) -> bool:
-        """In one round trip; False when it was not due, or Valkey did not take it."""
+        """If it is due, in one round trip; False when Valkey did not take it."""
         if not self.due(look):
-            return False
+            return True
         content = zlib.compress(msgspec.msgpack.encode(look))
         try:
             with self.valkey.pipeline(transaction=False) as pipe:

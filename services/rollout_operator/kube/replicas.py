@@ -28,7 +28,9 @@ def seen(release: str, pods: Sequence[Mapping[str, Any]], slices: Sequence[Mappi
     statuses = [(pod["metadata"]["name"], it) for pod in mine for it in _containers(pod)]
     deaths = sum(int(it.get("restartCount", 0)) for _, it in statuses)
     deaths += sum(pod.get("status", {}).get("phase") == "Failed" for pod in mine)  # evicted, or lost with its node
-    told = [words for name, it in statuses if (words := death(name, it))]
+    told = [words for name, it in statuses if (words := death(name, it))] or [
+        words for it in mine if (words := wait(it))
+    ]
     return Seen(len(addresses(release, slices)), len(mine), deaths, told[-1] if told else "")
 
 
@@ -44,6 +46,17 @@ def death(pod: str, status: Mapping[str, Any]) -> str:
         message = str(ended.get("message") or "").strip().rpartition("\n")[2].strip()  # the last of its log lines
         parts.append(f"{ended.get('reason', 'ended')}, {how}" + (f": {message}" if message else ""))
     return f"{pod}: {'; '.join(parts)}"[:LONGEST] if parts else ""
+
+
+def wait(pod: Mapping[str, Any]) -> str:
+    """What a pod that neither died nor is stuck waits for; empty when it is ready."""
+    name = pod["metadata"]["name"]
+    for condition in pod.get("status", {}).get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{name}: {condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"[:LONGEST]
+    if any("running" in it.get("state", {}) and not it.get("ready") for it in _containers(pod)):
+        return f"{name}: it runs, but its readiness probe does not pass"
+    return ""
 
 
 def addresses(release: str, slices: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -215,7 +215,7 @@ class KubeStore:
 
     def look(self, name: str, look: Look) -> None:
         """Beside the evidence, and only when Valkey took that in this tick: nobody waits for it twice."""
-        if self.answered and self.looks.due(look) and not self.looks.keep(self.object["metadata"]["uid"], look):
+        if self.answered and not self.looks.keep(self.object["metadata"]["uid"], look):
             logger.info("%s: Valkey did not keep a look", name)
 
     # Evidence

@@ -65,8 +65,9 @@ def test_a_rollout_of_a_week_stays_within_the_bound_and_no_change_is_missed():
     writer, kept, at_s = looks.Looks(Cluster()), [], 1.0
     while at_s < 7 * 86_400:
         weight = 10 if at_s > 86_400 else 0
-        if writer.keep("uid", it := look(at_s, weight=weight)):
+        if writer.due(it := look(at_s, weight=weight)):
             kept.append(it)
+        assert writer.keep("uid", it)
         at_s += 1.0
     assert len(kept) < looks.KEPT
     assert [it.at_s for it in kept[:5]] == [1.0, 2.0, 3.0, 4.0, 5.0]

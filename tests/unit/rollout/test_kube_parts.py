@@ -76,6 +76,24 @@ def test_a_beginning_is_no_trouble(reason):
     assert not replicas.seen("r1", [pod("a", containerStatuses=[waiting])], []).last_death
 
 
+def test_what_never_becomes_ready_says_what_it_waits_for():
+    running = {"restartCount": 0, "ready": False, "state": {"running": {}}}
+    assert replicas.seen("r1", [pod("a", containerStatuses=[running])], []).last_death == (
+        "a: it runs, but its readiness probe does not pass"
+    )
+    full = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes: Insufficient cpu",
+    }
+    assert replicas.seen("r1", [pod("b", conditions=[full])], []).last_death == (
+        "b: Unschedulable: 0/1 nodes: Insufficient cpu"
+    )
+    ready = {"restartCount": 0, "ready": True, "state": {"running": {}}}
+    assert not replicas.seen("r1", [pod("c", containerStatuses=[ready])], []).last_death
+
+
 # -- routes -----------------------------------------------------------------------------------------------------------
 
 
