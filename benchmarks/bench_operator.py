@@ -51,7 +51,7 @@ def operator(made: Cluster, folder: Path) -> Iterator[psutil.Process]:
     env = {
         **os.environ, "KUBECONFIG": str(made.kubeconfig), "OPERATOR_NAMESPACE": SERVING,
         "OPERATOR_STREAMS_REDIS_URL": f"redis://127.0.0.1:{port}/0", "PYTHONPATH": str(ROOT),
-        "OPERATOR_PORT": str(free_port()),
+        "OPERATOR_PORT": str(free_port()), "MALLOC_ARENA_MAX": "2",  # as in k8s/base/serving/operator.yaml
     }  # fmt: skip
     with process(valkey, dict(os.environ), folder / "valkey.log"):
         command = [sys.executable, "-m", "services.rollout_operator.kube.operator"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,4 +101,10 @@ def _told(what: str) -> Iterator[None]:
 
 def connect(url: str) -> Records:
     """Records of the streams Redis at `url`, nothing asked yet."""
-    return Records(redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0))
+    return Records(_client(url))
+
+
+@functools.cache
+def _client(url: str) -> redis.Redis:
+    """One for all rollouts of a process: its connections are as many as ticks at once, not as rollouts."""
+    return redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0)

@@ -78,7 +78,7 @@ class Kubernetes:
             config.load_kube_config()
         settings = client.Configuration.get_default_copy()
         settings.retries = False  # the next tick asks again; one that waits three times as long moves nobody meanwhile
-        settings.connection_pool_maxsize = 32  # as many as ticks at once
+        settings.connection_pool_maxsize = 24  # as many as ticks at once
         self._client = client.ApiClient(settings)
 
     def read(self, kind: str, name: str) -> Document | None:
@@ -130,11 +130,12 @@ class Kubernetes:
     ) -> Any:  # fmt: skip
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            return self._client.call_api(
+            answer = self._client.call_api(
                 path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
                 response_types_map=dict.fromkeys((200, 201, 202), "object"), auth_settings=["BearerToken"],
                 _return_http_data_only=True, _request_timeout=TIMEOUT_S,
             )  # fmt: skip
+            return bare(answer)
         except client.ApiException as error:
             raise told(method, path, error.status or 0, str(error.body or error.reason or "")) from error
         except HTTPError as error:
@@ -143,6 +144,13 @@ class Kubernetes:
 
 class _NotFound(Unavailable):
     pass
+
+
+def bare(answer: Any) -> Any:
+    """Without who set which field: longer than the object, and a write that leaves it out leaves it as it is."""
+    for document in (answer, *answer.get("items", ())):
+        document.get("metadata", {}).pop("managedFields", None)
+    return answer
 
 
 def told(method: str, path: str, status: int, body: str) -> Exception:

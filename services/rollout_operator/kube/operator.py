@@ -35,7 +35,7 @@ from services.rollout_operator.workloads import owner_reference
 logger = logging.getLogger("flightdeck.rollout")
 TICK_S, BROKEN_S, IDLE_S = 1.0, 10.0, 180.0
 CONFLICT_S = 0.05
-THREADS = 32  # ticks at once
+THREADS, WORKERS = 24, 16  # ticks, and objects whose events kopf handles, at once
 LEAVE_S = 60.0  # for the Gateway to take the last route of a deleted rollout; a Gateway that is gone takes none
 NAMESPACE_ENV, STREAMS_ENV = "OPERATOR_NAMESPACE", "OPERATOR_STREAMS_REDIS_URL"
 PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
@@ -125,6 +125,9 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.server_timeout = 240
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 10
+    # Whoever starts before a thousand objects would write to all of them at once, and time out before an API server
+    # that has other work. A worker that waits for more of its object's events keeps others from theirs.
+    settings.queueing.worker_limit, settings.queueing.idle_timeout = WORKERS, 0.1
     # asyncio's own pool has six threads on two cores: six ticks that wait for a hanging API server stop all others.
     asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS, "tick"))
     _api.append(Kubernetes(os.environ[NAMESPACE_ENV]))
