@@ -12,6 +12,7 @@ from flightdeck.delivery.parts import Part, run_parts, shown
 REQUIRED_ENV = "FLIGHTDECK_E2E_REQUIRED"  # set: what cannot be run has failed
 CLUSTER_TOOLS = ("docker", "kind", "kubectl", "helm")
 READ = "read the first failure above; the name of a test is the rule it holds. Run that test alone: "
+ALONE = f"{READ}.venv/bin/python -m pytest -n0 FILE::TEST"
 BANNER = "#" * 80
 
 
@@ -26,19 +27,20 @@ def _pytest(*words: str) -> tuple[str, ...]:
 
 CHECK = (
     Part("lint", _make("lint"), "`make format` writes the style; mend by hand what `make lint` still names"),
-    Part("types", _make("types"), "mend what `make types` names: a type that does not fit is an error that a user would meet"),
+    Part("types", _make("types"), "mend what `make types` names; it is an error that a user would meet"),
     Part("import rules", _make("imports"), "move the import; docs/architecture.md says which part may know which"),
-    Part("workflows", _make("workflows"), "mend what `make workflows` names; docs/ci-cd.md says what a workflow may do"),
-    Part("unit and contract tests", _pytest("tests/unit", "tests/contract"), f"{READ}.venv/bin/python -m pytest -n0 FILE::TEST"),
+    Part("workflows", _make("workflows"), "mend what `make workflows` names; docs/ci-cd.md has the rules"),
+    Part("unit and contract tests", _pytest("tests/unit", "tests/contract"), ALONE),
 )  # fmt: skip
 INTEGRATION = (
     Part("tests with local processes, models and planted failures",
          _pytest("tests/integration", "tests/behaviour", "tests/planted", "tests/workflows"),
-         f"{READ}.venv/bin/python -m pytest -n0 FILE::TEST"),
+         ALONE),
     Part("the main job", _make("lab"), "read the step that failed above and docs/lab.md; run `make lab` again"),
 )  # fmt: skip
 E2E = (
-    Part("make up", _make("up", "CLUSTER=kind"), "the message names the pod that fell short; `make status` says more", hold=True),
+    Part("make up", _make("up", "CLUSTER=kind"), "the message names what fell short; `make status` says more",
+         hold=True),
     Part("make e2e", _make("e2e"), f"{READ}make up CLUSTER=kind && make e2e PYTEST_ARGS='-k TEST'"),
 )  # fmt: skip
 DOWN = Part("make down", _make("down"), "run `make down` again; it says what it could not take away")

@@ -1,4 +1,4 @@
-"""Run a workflow of this checkout on this machine with `act`, every step for real, and say which share of its steps ran.
+"""Run a workflow of this checkout here with `act`, every step for real, and say which share of its steps ran.
 
     python -m flightdeck.delivery.act ci.yml
 
@@ -28,6 +28,7 @@ WORKFLOWS = Path(".github") / "workflows"
 STAND_INS = Path("tests") / "workflows" / "actions"
 STATE_ENV, ARTEFACTS_ENV, VENV_ENV = "FLIGHTDECK_STATE", "FLIGHTDECK_ACT_ARTEFACTS", "VENV"
 RUNNER = "ubuntu-24.04"
+SIGNS = ("⭐", "✅", "❌", "🏁")  # how act begins a line of its own
 BUILT_IN = ("actions/checkout",)  # act does it itself
 USES = re.compile(r"uses:\s*([\w.-]+/[\w.-]+)(?:/[\w./-]+)?@([0-9a-f]{40})")
 STEP = re.compile(r"^\s*(?:- )?run: make ", re.M)
@@ -84,9 +85,7 @@ class Ran:
             self.executed.add((name, str(path[0])))
         if event.get("raw_output"):
             return f"[{name}] | {words}"
-        own = (
-            any(sign in words for sign in ("⭐", "✅", "❌", "🏁")) and "job" not in words.lower().split(" - ")[-1][:12]
-        )
+        own = words.strip().startswith(SIGNS) and not words.rstrip().endswith(("Set up job", "Complete job"))
         return f"[{name}] {words.strip()}" if own or event.get("level") in ("error", "fatal") else ""
 
     def table(self) -> list[str]:
@@ -147,13 +146,14 @@ def run(
         json.dump(dict(payload or {}), told)
         told.flush()
         argv = [
-            "act", event, "-W", str(path), "-e", told.name, "--json", "--pull=false", "--no-cache-server", "--concurrent-jobs", "1",
-            "-P", f"{RUNNER}=-self-hosted", "--action-cache-path", str(home / "jobs"),
+            "act", event, "-W", str(path), "-e", told.name, "--json", "--pull=false", "--no-cache-server",
+            "--concurrent-jobs", "1", "-P", f"{RUNNER}=-self-hosted", "--action-cache-path", str(home / "jobs"),
             *stand_ins([text, *actions], root / STAND_INS), *options,
         ]  # fmt: skip
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(
-            argv, cwd=root, env=environment(os.environ, home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        ) as act:  # fmt: skip
+            argv, cwd=root, env=environment(os.environ, home), text=True, errors="replace", **pipes
+        ) as act:
             assert act.stdout is not None
             try:
                 for line in act.stdout:

@@ -14,8 +14,8 @@ LIMIT_BYTES = 65_000  # GitHub takes 65,536 characters
 GATES = ("check", *JOBS)
 USERS = ("models", "features", "data", "images", "manifests")  # what these say is what changes for users
 MOST = 25  # findings, sentences of one gate
-SIGNS = {"success": "✓", "failure": "✗", "cancelled": "✗", "skipped": "–"}
-COLOURS = {"✓": "ok", "✗": "bad", "–": "left", "…": "left"}
+SIGNS = {"success": "✓", "failure": "✗", "cancelled": "✗", "skipped": "-"}
+COLOURS = {"✓": "ok", "✗": "bad", "-": "left", "…": "left"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Context:
 
 
 def sign(gate: str, outcome: Outcome | None, context: Context) -> str:
-    """✓ passed, ✗ refused or died, – not needed by this change, … did not report.
+    """✓ passed, ✗ refused or died, - not needed by this change, … did not report.
 
     The worse one of the gate's and the job's word counts.
     """
@@ -119,7 +119,7 @@ def _picture(signs: Mapping[str, str], told: Mapping[str, Outcome]) -> str:
     nodes = []
     for index, (gate, it) in enumerate(signs.items()):
         name = "".join(letter for letter in gate if letter.isalnum() or letter in "-_ ")[:30]
-        took = minutes(told[gate].took_s) if gate in told else "not needed" if it == "–" else "no word"
+        took = minutes(told[gate].took_s) if gate in told else "not needed" if it == "-" else "no word"
         nodes.append(f'  g{index}["{it} {name}<br/>{took}"]:::{COLOURS[it]}')
     first, *rest = range(len(nodes))
     arrows = [f"  g{first} --> g{index}" for index in rest]
@@ -130,7 +130,7 @@ def _picture(signs: Mapping[str, str], told: Mapping[str, Outcome]) -> str:
 def _gates(signs: Mapping[str, str], told: Mapping[str, Outcome]) -> str:
     rows: list[tuple[str, ...]] = [("gate", "", "took", "run it")]
     for gate, it in signs.items():
-        took = minutes(told[gate].took_s) if gate in told else "not needed by this change" if it == "–" else ""
+        took = minutes(told[gate].took_s) if gate in told else "not needed by this change" if it == "-" else ""
         rows.append((gate, it, took, f"`make ci-{gate}`" if gate in GATES else ""))
     return table(rows)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flightdeck.delivery.comment import Context, minutes, sign
 from flightdeck.delivery.outcome import Outcome
 
-COLOURS = {"✓": "#2f7d4f", "✗": "#b3261e", "–": "#999", "…": "#999"}
+COLOURS = {"✓": "#2f7d4f", "✗": "#b3261e", "-": "#999", "…": "#999"}
 ROW_PX, NAME_PX, BAR_PX, WORDS_PX = 26, 120, 420, 100
 
 

@@ -19,7 +19,7 @@ MODELS = Outcome(
 )  # fmt: skip
 FEATURES = Outcome(
     gate="features", took_s=12,
-    findings=(Finding(what="`route_late_share_7d` is read by the serving release", do="keep it until the release has retired"),),
+    findings=(Finding(what="`route_late_share_7d` is read by the serving release", do="keep it until it has retired"),),
 )  # fmt: skip
 E2E = Outcome(gate="e2e", not_run=("the cluster's tests, since kind is not on the PATH",))
 RESULTS = dict.fromkeys(("check", "integration", "data", "models", "e2e"), "success") | {
@@ -27,8 +27,10 @@ RESULTS = dict.fromkeys(("check", "integration", "data", "models", "e2e"), "succ
 }  # fmt: skip
 HERE = Context(commit="a" * 40, results=RESULTS, lead_time_s=840, run_url="https://github.com/o/r/actions/runs/1")
 HOSTILE = [
-    "![x](https://evil.example/a.png)", "[click](javascript:alert(1))", "<img src=x onerror=alert(1)>", "@everyone", "fixes #1",
-    "</details><h1>approved</h1>", "a | b | c", "```\nmermaid", MARKER, "https://evil.example", "www.evil.example", "**ok**\n## ✓ passed",
+    "![x](https://evil.example/a.png)", "[click](javascript:alert(1))", "<img src=x onerror=alert(1)>",
+    "@everyone", "fixes #1",
+    "</details><h1>approved</h1>", "a | b | c", "```\nmermaid", MARKER, "https://evil.example",
+    "www.evil.example", "**ok**\n## ✓ passed",
     "<!-- ", "a\u202eb", "&lt;b&gt;", "o/r#12", "~~no~~", "$x$", "- [x] done",
 ]  # fmt: skip
 
@@ -48,7 +50,7 @@ def test_it_says_what_changes_for_users_and_what_to_do():
 
 def test_a_gate_not_needed_is_neither_green_nor_red():
     text = comment([MODELS], Context("a", {"images": "skipped"}))
-    assert re.search(r"\| images \| – \| not needed by this change \|", text)
+    assert re.search(r"\| images \| &#45; \| not needed by this change \|", text)
 
 
 def test_a_job_that_died_without_a_word_is_red_and_pointed_to():
