@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUPS := core service pipeline orchestration tracking report load operator cluster lab ci
 export FLIGHTDECK_STATE ?= $(CURDIR)/.flightdeck
+ifdef REGISTRY
+override REGISTRY := $(shell printf %s "$$REGISTRY" | tr A-Z a-z)  # an owner's name may have capitals, an image's may not
+endif
 # No part reports home.
 export DO_NOT_TRACK := 1
 export BENTOML_DO_NOT_TRACK := True
@@ -16,7 +19,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci ci-check ci-integration ci-e2e ci-changes ci-verdict ci-report ci-passed workflows act check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci ci-check ci-integration ci-e2e ci-changes ci-verdict ci-report ci-passed ci-sign ci-release workflows act check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -135,6 +138,12 @@ ci-report: $(VENV)/.cluster ## The pull request's comment, from what the gates k
 
 ci-passed: $(VENV)/.cluster ## Wait for CI's word on this commit; nothing is deployed without it.
 	@$(BIN)/python -m flightdeck.cli ci passed
+
+ci-sign: $(VENV)/.cluster ## Sign the pushed images with GitHub's identity, and tell what to attest.
+	@$(BIN)/python -m flightdeck.cli ci sign
+
+ci-release: $(VENV)/.cluster ## Files of a release: notes, every overlay rendered with digests, checksums; GITHUB_REF_NAME=v1.2.3.
+	@$(BIN)/python -m flightdeck.cli ci release
 
 workflows: setup-dev ## The workflows' own checks: actionlint and zizmor.
 	@if command -v go >/dev/null; then go -C requirements/actionlint tool actionlint -shellcheck= -pyflakes= $(CURDIR)/.github/workflows/*.yml; \

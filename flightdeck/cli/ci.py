@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from flightdeck.cli import ci_parts, ci_report
+from flightdeck.cli import ci_parts, ci_release, ci_report
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -35,4 +35,6 @@ def finish(judge: Callable[[], Outcome]) -> None:
 
 
 for _command in (ci_parts.check, ci_parts.integration, ci_parts.e2e, ci_report.report):
+    app.command()(_command)
+for _command in (ci_release.passed, ci_release.sign, ci_release.release):
     app.command()(_command)
