@@ -79,7 +79,9 @@ class Ran:
             return words if event.get("level") in ("warning", "error", "fatal") else ""
         job = self.jobs.setdefault(name, Job(name, began_s=now_s))
         if result := event.get("jobResult"):
-            job.result, job.took_s = str(result), now_s - job.began_s
+            # Of a matrix the worst counts.
+            job.result = "failure" if job.result == "failure" else str(result)
+            job.took_s = now_s - job.began_s
         path = event.get("stepID") or []
         if event.get("stepResult") in ("success", "failure") and len(path) == 1 and step.startswith("make "):
             self.executed.add((name, str(path[0])))

@@ -7,6 +7,7 @@ runs. `FLIGHTDECK_ACT_REGISTRY=localhost:5001/flightdeck` names a registry for t
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flightdeck.delivery import act
+from flightdeck.delivery import act, changes
 
 ROOT = Path(__file__).parents[2]
 MOST_NOT_RUN = 0.1
@@ -55,6 +56,49 @@ def test_a_red_job_makes_the_run_red_and_what_waits_for_it_does_not_run(clone: P
     assert ran.code != 0
     assert ran.jobs["changes"].result == "failure"
     assert "ci-changez" in told
+
+
+GATES = ("check", *changes.JOBS)
+STUB = """
+ci-%(gate)s:
+\t@mkdir -p $(FLIGHTDECK_STATE)/ci
+\t@echo '%(kept)s' > $(FLIGHTDECK_STATE)/ci/%(gate)s.json
+\t@exit %(code)d
+"""
+
+
+def with_stubs(clone: Path, red: str = "") -> None:
+    """Each gate only keeps a word: what is tried is the way from job to job."""
+    path = clone / "Makefile"
+    text = re.sub(rf"^ci-(?:{'|'.join(GATES)}):.*\n(?:\t.*\n)+", "", path.read_text(), flags=re.M)
+    for gate in GATES:
+        kept = {"gate": gate, "says": [f"a word of {gate}"], "took_s": 60}
+        if gate == red:
+            kept["findings"] = [{"what": "column `x` is null", "do": "mend the source"}]
+        text += STUB % {"gate": gate, "kept": json.dumps(kept), "code": gate == red}
+    path.write_text(text)
+
+
+@needs_act
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("red", ["", "data"], ids=["green", "red"])
+def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(red: str, clone: Path, monkeypatch):
+    with_stubs(clone, red)
+    ran, told = run("ci.yml", clone)
+    act.gather(clone.parent / "act", clone.parent / "state")
+    report = (clone.parent / "state" / "ci" / "report.md").read_text()
+    assert ran.share == 1, "every run: step was executed"
+    assert {name for name, job in ran.jobs.items() if job.result == "failure"} == ({red, "ci"} if red else set()), told
+    assert ran.code == (1 if red else 0)
+    assert "a word of models" in report
+    assert {path.stem for path in (clone.parent / "state" / "ci").glob("*.json")} == set(GATES)
+    if red:
+        assert f"Refused by {red}" in report
+        assert "mend the source" in report
+        assert "data: failure" in told
+    else:
+        assert "Every gate that this change needs has passed" in report
 
 
 def test_without_act_it_says_what_else_to_do(monkeypatch, tmp_path):
