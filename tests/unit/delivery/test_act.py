@@ -46,6 +46,8 @@ def test_people_see_output_and_steps_and_errors_but_no_machinery():
     assert ran.hear(event(msg="12 passed in 3.2s\n", raw_output=True), 0) == "[check] | 12 passed in 3.2s"
     assert ran.hear(step("success"), 0).startswith("[check] ✅")
     assert ran.hear(event(msg="⭐ Run Set up job"), 0) == ""
+    assert ran.hear(step("success", path=("2", "0")), 0) == "", "a stand-in's own steps"
+    assert ran.hear({**step("success"), "stage": "Post"}, 0) == ""
     assert ran.hear(event(msg="🧪  Matrix: map[]"), 0) == ""
     assert ran.hear(event(msg="exit status 1", level="error"), 0) == "[check] exit status 1"
     assert ran.hear({"level": "info", "msg": "Using docker host"}, 0) == ""
