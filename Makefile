@@ -54,6 +54,7 @@ $(VENV)/.cluster: requirements/cluster.txt pyproject.toml $(VENV)/.uv
 # An environment outside of the checkout serves one checkout after another (`make act`): each links itself into it once.
 ifneq ($(VENV),.venv)
 LINKED := $(FLIGHTDECK_STATE)/linked
+export PYTHONPATH := $(CURDIR)
 $(LINKED): $(VENV)/.dev
 	@mkdir -p $(@D)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .

@@ -196,6 +196,9 @@ def main(words: Sequence[str] | None = None) -> int:
     given = asked.parse_args(words)
     root = Path.cwd()
     state = Path(os.environ.get(STATE_ENV) or root / ".flightdeck").absolute()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by a hook: like ctrl-C
+    for old in (state / "ci").glob("*.json"):  # words of an earlier run
+        old.unlink()
     try:
         payload = {"before": given.before} if given.before else {}
         ran = run(
@@ -204,6 +207,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except CannotRun as error:
         print(f"act: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("act: interrupted; its steps were ended", file=sys.stderr)
+        return 130
     gather(state / "act", state)
     print("\n".join(ran.table()), flush=True)
     return ran.code
