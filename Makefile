@@ -113,10 +113,12 @@ test: setup-dev check ## Every check and every test that needs no cluster.
 
 GATES := check data features models manifests images integration
 
-ci: setup-dev ## The gates in the order of the workflow, for machines without act; then the report. Not the cluster while one is red.
-	@failed=; for gate in $(GATES); do $(MAKE) --no-print-directory ci-$$gate || failed="$$failed $$gate"; done; \
-	if [ -z "$$failed" ]; then $(MAKE) --no-print-directory ci-e2e || failed=" e2e"; else echo "NOT RUN: ci-e2e, since these are red:$$failed" >&2; fi; \
-	$(MAKE) --no-print-directory ci-report; \
+ci: setup-dev ## The gates that the change since FLIGHTDECK_BASE needs, in the workflow's order, for machines without act; then the report.
+	@failed=; needs=$$(mktemp); GITHUB_OUTPUT=$$needs $(MAKE) --no-print-directory ci-changes; \
+	needed() { ! grep -q "^$$1=false" $$needs; }; \
+	for gate in $(GATES); do needed $$gate || continue; $(MAKE) --no-print-directory ci-$$gate || failed="$$failed $$gate"; done; \
+	if ! needed e2e; then :; elif [ -z "$$failed" ]; then $(MAKE) --no-print-directory ci-e2e || failed=" e2e"; else echo "NOT RUN: ci-e2e, since these are red:$$failed" >&2; fi; \
+	rm -f $$needs; $(MAKE) --no-print-directory ci-report; \
 	test -z "$$failed" || { echo "ci: refused by:$$failed; each said above what to do" >&2; exit 1; }
 
 ci-check: setup-dev ## Gate: lint, types, import rules, workflows, pages, unit and contract tests.

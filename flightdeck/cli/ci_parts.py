@@ -10,6 +10,7 @@ from flightdeck.delivery.outcome import Finding, Outcome
 from flightdeck.delivery.parts import Part, run_parts, shown
 
 REQUIRED_ENV = "FLIGHTDECK_E2E_REQUIRED"  # set: what cannot be run has failed
+LEFT_OUT_ENV = "FLIGHTDECK_E2E_LEFT_OUT"  # why it must not run here, as the local remote says beside a cluster in use
 CLUSTER_TOOLS = ("docker", "kind", "kubectl", "helm")
 READ = "read the first failure above; the name of a test is the rule it holds. Run that test alone: "
 ALONE = f"{READ}.venv/bin/python -m pytest -n0 FILE::TEST"
@@ -64,11 +65,14 @@ def e2e() -> None:
     """A kind cluster of its own: `make up`, `make e2e`, `make down`. Example: flightdeck ci e2e"""
     from flightdeck.cli.ci import finish
 
-    absent = [tool for tool in CLUSTER_TOOLS if shutil.which(tool) is None]
-    finish(lambda: without(absent, required=bool(os.environ.get(REQUIRED_ENV))) if absent else _in_kind())
+    finish(_in_kind)
 
 
 def _in_kind() -> Outcome:
+    if why := os.environ.get(LEFT_OUT_ENV):
+        return not_run(why)
+    if absent := [tool for tool in CLUSTER_TOOLS if shutil.which(tool) is None]:
+        return without(absent, required=bool(os.environ.get(REQUIRED_ENV)))
     os.environ[REQUIRED_ENV] = "1"  # from here on a cluster's test that is skipped has failed
     return run_parts("e2e", E2E, run=shown, last=DOWN)
 
@@ -79,5 +83,11 @@ def without(absent: list[str], *, required: bool) -> Outcome:
     if required:
         what = f"the cluster's tests cannot run: {names} not on the PATH"
         return Outcome(gate="e2e", findings=(Finding(what=what, do=f"install {names}"),))
-    print(f"{BANNER}\n# NOT RUN: the cluster's tests, since {names} is not on the PATH\n{BANNER}", flush=True)
-    return Outcome(gate="e2e", not_run=(f"the cluster's tests, since {names} is not on the PATH",))
+    return not_run(f"{names} is not on the PATH")
+
+
+def not_run(why: str) -> Outcome:
+    """Loudly: the outcome of a gate that was left out."""
+    words = f"the cluster's tests, since {why}"
+    print(f"{BANNER}\n# NOT RUN: {words}\n{BANNER}", flush=True)
+    return Outcome(gate="e2e", not_run=(words,))

@@ -117,6 +117,18 @@ def environment(given: Mapping[str, str], home: Path) -> dict[str, str]:
     return {**kept, ARTEFACTS_ENV: str(home / "artefacts"), VENV_ENV: str(home / "venv"), "PYTHONUNBUFFERED": "1"}
 
 
+def event_of(given: Mapping[str, str], before: str) -> dict[str, Any]:
+    """What GitHub would tell of a push: where the branch was, and the labels of FLIGHTDECK_LABELS."""
+    labels = [{"name": name} for name in given.get("FLIGHTDECK_LABELS", "").split(",") if name]
+    return {"before": before, "pull_request": {"labels": labels}} if labels else {"before": before}
+
+
+def variables(given: Mapping[str, str]) -> list[str]:
+    """Options for the repository's variables that this machine's environment names."""
+    card = given.get("FLIGHTDECK_CHAMPION_CARD")
+    return ["--var", f"CHAMPION_CARD={card}"] if card else []
+
+
 def run(
     workflow: str, *, root: Path, home: Path, event: str = "push", payload: Mapping[str, Any] | None = None,
     options: Sequence[str] = (), log: TextIO = sys.stdout,
@@ -200,10 +212,10 @@ def main(words: Sequence[str] | None = None) -> int:
     for old in (state / "ci").glob("*.json"):  # words of an earlier run
         old.unlink()
     try:
-        payload = {"before": given.before} if given.before else {}
         ran = run(
-            given.workflow, root=root, home=state / "act", event=given.event, payload=payload, options=given.options
-        )
+            given.workflow, root=root, home=state / "act", event=given.event,
+            payload=event_of(os.environ, given.before), options=[*variables(os.environ), *given.options],
+        )  # fmt: skip
     except CannotRun as error:
         print(f"act: {error}", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flightdeck.delivery.act import Ran
+from flightdeck.delivery.act import Ran, event_of, variables
 
 
 def event(job: str = "check", **told: Any) -> dict[str, Any]:
@@ -58,3 +58,13 @@ def test_the_table_ends_with_the_share():
     ran = Ran(steps=2)
     ran.hear(step("success"), 0.0)
     assert ran.table()[-1] == "act executed 1 of 2 run: steps (50 %)"
+
+
+def test_a_push_here_carries_labels_and_the_champion_card_as_github_would_tell_them():
+    given = {"FLIGHTDECK_LABELS": "a,features:destructive", "FLIGHTDECK_CHAMPION_CARD": "/card.json"}
+    assert event_of(given, "b" * 40) == {
+        "before": "b" * 40, "pull_request": {"labels": [{"name": "a"}, {"name": "features:destructive"}]},
+    }  # fmt: skip
+    assert variables(given) == ["--var", "CHAMPION_CARD=/card.json"]
+    assert event_of({}, "") == {"before": ""}
+    assert variables({}) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from typer.testing import CliRunner
 
+from flightdeck.cli.ci import app
 from flightdeck.cli.ci_parts import E2E, without
 from flightdeck.delivery.outcome import Found
 from flightdeck.delivery.parts import Part, closing, run_parts
@@ -87,6 +89,14 @@ def test_where_the_cluster_is_required_its_absence_refuses():
     found = without(["kind"], required=True)
     assert found.found is Found.FAILED
     assert "install kind" in found.findings[0].do
+
+
+def test_where_the_cluster_must_not_run_the_reason_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLIGHTDECK_E2E_LEFT_OUT", "a cluster of yours stands here")
+    monkeypatch.setenv("FLIGHTDECK_STATE", str(tmp_path))
+    told = CliRunner().invoke(app, ["e2e"])
+    assert told.exit_code == 0
+    assert "# NOT RUN: the cluster's tests, since a cluster of yours stands here" in told.output
 
 
 def test_the_cluster_is_the_one_a_user_would_make():
