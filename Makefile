@@ -2,10 +2,13 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 GROUPS := core service pipeline orchestration tracking report load operator cluster lab ci
 export FLIGHTDECK_STATE ?= $(CURDIR)/.flightdeck
+ifdef REGISTRY
+override REGISTRY := $(shell printf %s "$$REGISTRY" | tr A-Z a-z)  # an owner's name may have capitals, an image's may not
+endif
 # No part reports home.
 export DO_NOT_TRACK := 1
 export BENTOML_DO_NOT_TRACK := True
@@ -16,7 +19,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci ci-check ci-integration ci-e2e ci-changes ci-verdict ci-report ci-passed ci-sign ci-release workflows act check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -48,9 +51,19 @@ $(VENV)/.cluster: requirements/cluster.txt pyproject.toml $(VENV)/.uv
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.lab ## Install what the lab needs into .venv.
+# An environment outside of the checkout serves one checkout after another (`make act`): each links itself into it once.
+ifneq ($(VENV),.venv)
+LINKED := $(FLIGHTDECK_STATE)/linked
+export PYTHONPATH := $(CURDIR)
+$(LINKED): $(VENV)/.dev
+	@mkdir -p $(@D)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+endif
 
-setup-dev: $(VENV)/.dev ## Install what the tests and the checks need as well.
+setup: $(VENV)/.lab $(LINKED) ## Install what the lab needs into .venv.
+
+setup-dev: $(VENV)/.dev $(LINKED) ## Install what the tests and the checks need as well.
 
 lab: setup ## The main job: raw flights to a served model, with a report. Nothing is left running.
 	@$(BIN)/flightdeck lab run
@@ -96,7 +109,52 @@ e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour
 	@$(BIN)/python -m pytest -n0 -rs $(PYTEST_ARGS) tests/e2e
 
 test: setup-dev check ## Every check and every test that needs no cluster.
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 -m "not exhaustive" $(PYTEST_ARGS) --ignore=tests/e2e tests
+
+GATES := check data features models manifests images integration
+
+ci: setup-dev ## The gates that the change since FLIGHTDECK_BASE needs, in the workflow's order, for machines without act; then the report.
+	@failed=; needs=$$(mktemp); GITHUB_OUTPUT=$$needs $(MAKE) --no-print-directory ci-changes; \
+	needed() { ! grep -q "^$$1=false" $$needs; }; \
+	for gate in $(GATES); do needed $$gate || continue; $(MAKE) --no-print-directory ci-$$gate || failed="$$failed $$gate"; done; \
+	if ! needed e2e; then :; elif [ -z "$$failed" ]; then $(MAKE) --no-print-directory ci-e2e || failed=" e2e"; else echo "NOT RUN: ci-e2e, since these are red:$$failed" >&2; fi; \
+	rm -f $$needs; $(MAKE) --no-print-directory ci-report; \
+	test -z "$$failed" || { echo "ci: refused by:$$failed; each said above what to do" >&2; exit 1; }
+
+ci-check: setup-dev ## Gate: lint, types, import rules, workflows, pages, unit and contract tests.
+	@$(BIN)/python -m flightdeck.cli ci check
+
+ci-integration: setup-dev ## Gate: tests with local processes and models, planted failures, and the main job.
+	@$(BIN)/python -m flightdeck.cli ci integration
+
+ci-e2e: setup-dev ## Gate: make up, make e2e and make down in a kind cluster.
+	@$(BIN)/python -m flightdeck.cli ci e2e
+
+ci-changes: ## Which jobs this change needs; needs no packages.
+	@$(PYTHON) -B -m flightdeck.delivery.changes
+
+ci-verdict: ## May this change go in? From the results of all jobs; needs no packages.
+	@$(PYTHON) -B -m flightdeck.delivery.verdict
+
+ci-report: $(VENV)/.cluster ## The pull request's comment, from what the gates kept.
+	@$(BIN)/python -m flightdeck.cli ci report
+
+ci-passed: $(VENV)/.cluster ## Wait for CI's word on this commit; nothing is deployed without it.
+	@$(BIN)/python -m flightdeck.cli ci passed
+
+ci-sign: $(VENV)/.cluster ## Sign the pushed images with GitHub's identity, and tell what to attest.
+	@$(BIN)/python -m flightdeck.cli ci sign
+
+ci-release: $(VENV)/.cluster ## Files of a release: notes, every overlay rendered with digests, checksums; GITHUB_REF_NAME=v1.2.3.
+	@$(BIN)/python -m flightdeck.cli ci release
+
+workflows: setup-dev ## The workflows' own checks: actionlint and zizmor.
+	@if command -v go >/dev/null; then go -C requirements/actionlint tool actionlint -shellcheck= -pyflakes= $(CURDIR)/.github/workflows/*.yml; \
+	else echo "NOT RUN: actionlint, since go is not on the PATH" >&2; fi
+	@$(BIN)/zizmor --offline --no-progress --quiet .github
+
+act: ## Run a workflow on this machine, every step for real: make act WORKFLOW=ci.yml; ACT_ARGS="--event workflow_dispatch".
+	@$(PYTHON) -B -m flightdeck.delivery.act $(or $(WORKFLOW),ci.yml) $(ACT_ARGS)
 
 check: lint types imports ## Lint, types and import rules.
 

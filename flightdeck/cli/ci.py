@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from flightdeck.cli import ci_parts, ci_release, ci_report
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -31,3 +32,9 @@ def finish(judge: Callable[[], Outcome]) -> None:
     outcome.summarise(f"```text\n{found.text()}\n```")
     print(found.text(), flush=True)
     raise typer.Exit(0 if found.found is outcome.Found.PASSED else 1)
+
+
+for _command in (ci_parts.check, ci_parts.integration, ci_parts.e2e, ci_report.report):
+    app.command()(_command)
+for _command in (ci_release.passed, ci_release.sign, ci_release.release):
+    app.command()(_command)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flightdeck.cli.ci_parts import CHECK, INTEGRATION
+
 ROOT = Path(__file__).parents[3]
 FILES = [
     ROOT / name
@@ -71,11 +73,24 @@ def test_every_make_target_that_a_page_names_exists():
     assert not missing
 
 
-def test_the_ci_script_runs_what_the_readme_tells_a_user():
-    ci, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
+def test_ci_runs_what_the_readme_tells_a_user():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for command in ("make lab", "make test"):
-        assert re.search(rf"^{command}$", ci, re.M), f".ci/run does not run `{command}`"
         assert re.search(rf"^{command}\b", readme, re.M), f"README.md does not show `{command}`"
+    gates = [part.argv for part in (*CHECK, *INTEGRATION)]
+    assert [argv for argv in gates if argv[-1] == "lab"], "no gate runs `make lab`"
+    checks = re.search(r"^check: (.*?) ##", makefile, re.M)
+    assert checks
+    assert set(checks[1].split()) <= {argv[-1] for argv in gates}, "no gate runs all of `make check`"
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.rglob("test_*.py"))}
+    run = {Path(word).name for argv in gates for word in argv if word.startswith("tests/")}
+    assert run == folders - {"e2e"}, "`make test` has tests that no gate runs, or the other way round"
+
+
+def test_the_ci_script_runs_the_workflow_or_its_targets():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "flightdeck.delivery.act ci.yml" in script
+    assert re.search(r"^\s*make ci$", script, re.M)
 
 
 def test_no_file_is_too_long_to_read_in_one_sitting():
