@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from flightdeck.cli import ci_champion_card
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -16,6 +17,9 @@ app = typer.Typer(
     help="The gates that a push must pass; each exits 1 when it refuses, says what to do, and keeps its outcome under "
     "ci/ of the state folder for the pull request's comment.\n\nExample: flightdeck ci features",
 )
+
+
+app.add_typer(ci_champion_card.app, name="champion-card")
 
 
 @app.callback()
