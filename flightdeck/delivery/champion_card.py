@@ -27,6 +27,10 @@ UNSET = (
     f"comparison with what serves: {REFERENCE_ENV} is not set, so there is no champion to compare with; set it to what "
     "`flightdeck ci champion-card publish` wrote, e.g. ghcr.io/OWNER/flightdeck/champion-card:dev"
 )
+DO_WHEN_UNREADABLE = (
+    f"see that {REFERENCE_ENV} names what CD published and that this job may read it (packages: read; "
+    f"{distribution.USER_ENV}, {distribution.PASSWORD_ENV}); where nothing serves yet, unset it"
+)
 
 
 class CardUnreadable(RuntimeError):
@@ -111,8 +115,9 @@ def described(card: ChampionCard) -> dict[tuple[str, str], Described]:
 
 
 def registry_of(found: Iterable[Described]) -> tuple[RegisteredObject, ...]:
-    """Described objects as the card holds them, in a fixed order."""
-    objects = (RegisteredObject(kind=it.kind, name=it.name, facts=dict(it.facts)) for it in found)
+    """Described objects as the card holds them, in a fixed order; where a writer has its files is no definition."""
+    facts = {(it.kind, it.name): {k: v for k, v in it.facts.items() if k != "source path"} for it in found}
+    objects = (RegisteredObject(kind=kind, name=name, facts=kept) for (kind, name), kept in facts.items())
     return tuple(sorted(objects, key=lambda it: (it.kind, it.name)))
 
 
