@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from flightdeck.cli import ci_champion_card, ci_data, ci_features
+from flightdeck.cli import ci_champion_card, ci_data, ci_features, ci_models
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 app.command()(ci_data.data)
 app.command()(ci_features.features)
+app.command()(ci_models.models)
 app.add_typer(ci_champion_card.app, name="champion-card")
 
 
