@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci-data ci-features ci-models check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -97,6 +97,16 @@ e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour
 
 test: setup-dev check ## Every check and every test that needs no cluster.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
+
+# The gates that a push must pass, each alone as CI runs it; docs/gates.md says what each refuses.
+ci-data: setup-dev ## The lake's checks over the committed sample and the source's newest days; a note on drift.
+	@$(BIN)/python -m flightdeck.cli ci data
+
+ci-features: setup-dev ## The feature definitions against the registry of what serves; FLIGHTDECK_LABELS=features:destructive.
+	@$(BIN)/python -m flightdeck.cli ci features
+
+ci-models: setup-dev ## Train each spec without search, judge it by every gate and behaviour test, compare it with what serves.
+	@$(BIN)/python -m flightdeck.cli ci models $(CI_MODELS_ARGS)
 
 check: lint types imports ## Lint, types and import rules.
 

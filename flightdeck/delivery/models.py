@@ -1,7 +1,7 @@
 """Entry point of the gate `models`: train what the checkout says, without search, and judge it by all gates.
 
 The training is the pipeline's own, on the spec's whole window, so no margin is another one here; only the search is
-left out, since its trials are most of the time and gain least. All happens in a folder of this run; no server is asked.
+left out, for time. All happens in a folder of this run; no server is asked.
 """
 
 from __future__ import annotations

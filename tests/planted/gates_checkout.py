@@ -59,7 +59,7 @@ class Checkout:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("FLIGHTDECK_", "GITHUB_"))}
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "flightdeck.cli", "ci", name, *words],
-            cwd=self.root, capture_output=True, text=True, timeout=290, check=False,
+            cwd=self.root, capture_output=True, text=True, timeout=850, check=False,
             env={**inherited, "FLIGHTDECK_STATE": str(state), **environment},
         )  # fmt: skip
         kept = {it.gate: it for it in read(state)}
