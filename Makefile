@@ -19,8 +19,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci ci-check ci-integration ci-e2e ci-changes ci-verdict ci-report ci-passed ci-sign ci-release workflows act check lint types imports format bench bench-data bench-features \
-	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
+.PHONY: $(shell sed -nE 's/^([a-z][a-z0-9-]*):.*/\1/p' $(firstword $(MAKEFILE_LIST)))  # every target
 
 help: ## List the targets.
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -155,6 +154,16 @@ workflows: setup-dev ## The workflows' own checks: actionlint and zizmor.
 
 act: ## Run a workflow on this machine, every step for real: make act WORKFLOW=ci.yml; ACT_ARGS="--event workflow_dispatch".
 	@$(PYTHON) -B -m flightdeck.delivery.act $(or $(WORKFLOW),ci.yml) $(ACT_ARGS)
+
+# The gates that a push must pass, each alone as CI runs it; docs/gates.md says what each refuses.
+ci-data: setup-dev ## The lake's checks over the committed sample and the source's newest days; a note on drift.
+	@$(BIN)/python -m flightdeck.cli ci data
+
+ci-features: setup-dev ## The feature definitions against the registry of what serves; FLIGHTDECK_LABELS=features:destructive.
+	@$(BIN)/python -m flightdeck.cli ci features
+
+ci-models: setup-dev ## Train each spec without search, judge it by every gate and behaviour test, compare it with what serves.
+	@$(BIN)/python -m flightdeck.cli ci models $(CI_MODELS_ARGS)
 
 check: lint types imports ## Lint, types and import rules.
 

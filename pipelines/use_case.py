@@ -10,7 +10,7 @@ import datetime as dt
 import importlib
 import os
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class UseCase:
         entity_frame: `(lake, from_utc, until_utc, known_by_utc)` -> the entities to predict whose `event_timestamp`
             (prediction time) lies in [from, until), with the labels that were known by then; columns `row_id` (int64,
             unique), `entity_id`, `event_timestamp`, the join keys, slice columns, `label_*` and `label_known_at_utc`.
+        sample: a few days that are committed with the code, table -> rows as `read_day` gives them, so that CI can
+            check them anywhere; None: there is none.
     """
 
     name: str
@@ -63,6 +65,7 @@ class UseCase:
     last_day: dt.date
     time_zone: zoneinfo.ZoneInfo
     entity_frame: Callable[[Lake, dt.datetime, dt.datetime, dt.datetime], pl.DataFrame]
+    sample: Callable[[], Mapping[str, pl.DataFrame]] | None = None
 
     def table(self, name: str) -> SourceTable:
         """The source table called `name`.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from flightdeck.cli import ci_parts, ci_release, ci_report
+from flightdeck.cli import ci_champion_card, ci_data, ci_features, ci_models, ci_parts, ci_release, ci_report
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -17,6 +17,12 @@ app = typer.Typer(
     help="The gates that a push must pass; each exits 1 when it refuses, says what to do, and keeps its outcome under "
     "ci/ of the state folder for the pull request's comment.\n\nExample: flightdeck ci features",
 )
+
+
+app.command()(ci_data.data)
+app.command()(ci_features.features)
+app.command()(ci_models.models)
+app.add_typer(ci_champion_card.app, name="champion-card")
 
 
 @app.callback()

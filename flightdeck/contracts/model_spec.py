@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 import yaml
+
+SPECS_ENV = "FLIGHTDECK_SPECS"
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class _Strict(pydantic.BaseModel):
@@ -210,3 +214,31 @@ def load_model_spec(path: Path) -> ModelSpec:
             for item in error.errors()
         )
         raise ValueError(f"{path}: {error.error_count()} problem(s) in the model spec:\n{problems}") from error
+
+
+def specs_folder() -> Path:
+    """`$FLIGHTDECK_SPECS`, else the checkout's own."""
+    return Path(os.environ.get(SPECS_ENV) or CHECKOUT / "specs")
+
+
+def model_specs(folder: Path) -> list[ModelSpec]:
+    """Every model spec of a folder, by name; its other YAML files (rollouts, the first run) have no estimator.
+
+    Raises:
+        ValueError: there is none, two have one name, or one is broken.
+    """
+    found: dict[str, ModelSpec] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not YAML: {error}") from error
+        if not (isinstance(content, dict) and "estimator" in content):
+            continue
+        spec = load_model_spec(path)
+        if spec.name in found:
+            raise ValueError(f"{path}: a second spec of the model {spec.name}; rename one")
+        found[spec.name] = spec
+    if not found:
+        raise ValueError(f"{folder}: no model spec (a YAML file with `estimator`); {SPECS_ENV} names the folder")
+    return [found[name] for name in sorted(found)]

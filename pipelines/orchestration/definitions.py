@@ -4,10 +4,10 @@ import warnings
 
 import dagster as dg
 
+from flightdeck.contracts.model_spec import model_specs, specs_folder
 from pipelines.orchestration import jobs
 from pipelines.orchestration.data_assets import data_assets
 from pipelines.orchestration.model_assets import model_assets
-from pipelines.orchestration.settings import model_specs, specs_folder
 from pipelines.use_case import load_use_case
 
 

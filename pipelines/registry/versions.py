@@ -204,10 +204,18 @@ def checked_card(registry: MlflowRegistry, name: str, version: str, trusted: Col
         SignatureRefused: another key or altered content.
         RegistryUnavailable, RegistryRefused: it cannot be read.
     """
+    return verify(signed_card(registry, name, version), trusted)
+
+
+def signed_card(registry: MlflowRegistry, name: str, version: str) -> SignedCard:
+    """The version's card as it was kept; whoever relies on it checks its signature.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: it cannot be read.
+    """
     run_id = str(registry.version(name, version).run_id)
     with tempfile.TemporaryDirectory() as draft:
-        signed = SignedCard.model_validate(json.loads(registry.download(run_id, CARD_FILE, Path(draft)).read_text()))
-    return verify(signed, trusted)
+        return SignedCard.model_validate(json.loads(registry.download(run_id, CARD_FILE, Path(draft)).read_text()))
 
 
 @dataclasses.dataclass(frozen=True)

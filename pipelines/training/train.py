@@ -71,27 +71,12 @@ def train_candidate(
         if frame is None:
             progress("join features")
             frame = joined_frame(spec, layout, times, known_by)
-        rows, features = frame.frame, served(frame)
-        seconds = {"join": round(time.perf_counter() - started, 3)}
-        if plant:
-            rows, features = planted(rows, features, plant)
+        joined = {"join": round(time.perf_counter() - started, 3)}
         progress("search and fit")
-        built = build(
-            spec, rows, features, times, time_zone=use_case.time_zone, layout=layout,
-            trials=spec.search.trials if trials is None else trials, sample_rows=sample_rows, spoil=spoil,
+        candidate, built = made_candidate(
+            spec, layout, frame, times, until_utc=until_utc, run_id=run_id, tracking_uri=tracking_uri,
+            trials=trials, sample_rows=sample_rows, plant=plant, spoil=spoil, note=note, seconds=joined,
         )  # fmt: skip
-        sha256, folder = store(layout.artefacts, built.manifest, built.onnx)
-        candidate = Candidate(
-            spec=spec,
-            facts=facts_of(
-                spec, built, frame, times, until_utc=until_utc, run_id=run_id, sha256=sha256, seconds=seconds, note=note
-            ),
-            folder=folder,
-            holdout=built.holdout,
-            layout=layout,
-            tracking_uri=tracking_uri,
-        )
-        save(candidate, layout.candidates / run_id)
         progress("log to MLflow")
         _log(registry, candidate, built)
     except BaseException:
@@ -100,6 +85,37 @@ def train_candidate(
         raise
     registry.end_run(run_id, ok=True)
     return candidate
+
+
+def made_candidate(
+    spec: ModelSpec, layout: StateLayout, frame: Any, times: Window, *, until_utc: dt.datetime, run_id: str,
+    tracking_uri: str = "", trials: int | None = None, sample_rows: int | None = None, plant: Change | None = None,
+    spoil: Change | None = None, note: str = "", seconds: dict[str, float] | None = None,
+) -> tuple[Candidate, Built]:  # fmt: skip
+    """Train and export a candidate of a joined frame, and keep it in the state folder; no tracking server is asked.
+
+    Args:
+        run_id: names the candidate; of the run in MLflow where there is one.
+        tracking_uri: for whoever registers it later. The rest as in `train_candidate`.
+    Raises:
+        TooLittleData, ValueError: see `train_candidate`.
+    """
+    from pipelines.use_case import load_use_case
+
+    rows, features = frame.frame, served(frame)
+    if plant:
+        rows, features = planted(rows, features, plant)
+    built = build(
+        spec, rows, features, times, time_zone=load_use_case().time_zone, layout=layout,
+        trials=spec.search.trials if trials is None else trials, sample_rows=sample_rows, spoil=spoil,
+    )  # fmt: skip
+    sha256, folder = store(layout.artefacts, built.manifest, built.onnx)
+    facts = facts_of(
+        spec, built, frame, times, until_utc=until_utc, run_id=run_id, sha256=sha256, seconds=seconds or {}, note=note
+    )
+    candidate = Candidate(spec, facts, folder, built.holdout, layout, tracking_uri)
+    save(candidate, layout.candidates / run_id)
+    return candidate, built
 
 
 def joined_frame(spec: ModelSpec, layout: StateLayout, times: Window, known_by: dt.datetime) -> Any:

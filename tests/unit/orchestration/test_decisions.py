@@ -5,10 +5,10 @@ import datetime as dt
 import dagster as dg
 import pytest
 
+from flightdeck.contracts.model_spec import model_specs
 from pipelines.data.lake import LakeError
 from pipelines.orchestration.days import complete_months, deliveries, month_end_utc, span_utc
 from pipelines.orchestration.failures import is_away, told
-from pipelines.orchestration.settings import model_specs
 from pipelines.use_case import load_use_case
 
 FLIGHTS = load_use_case()

@@ -9,11 +9,11 @@ import dagster as dg
 import yaml
 
 from feature_repo.transforms import BUILDS
+from flightdeck.contracts.model_spec import model_specs, specs_folder
 from pipelines.gates.decisions import GATES
 from pipelines.orchestration import names
 from pipelines.orchestration.definitions import defs
 from pipelines.orchestration.jobs import SIGNING
-from pipelines.orchestration.settings import model_specs, specs_folder
 from pipelines.use_case import load_use_case
 
 REPOSITORY = Path(__file__).resolve().parents[3]
