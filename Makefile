@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test ci-images ci-manifests check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -97,6 +97,12 @@ e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour
 
 test: setup-dev check ## Every check and every test that needs no cluster.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
+
+ci-images: setup-dev ## Gate: build every image, weigh it, list and look up what is in it, start it shut in; NAMES="predictor mlflow" for some.
+	@$(BIN)/flightdeck ci images $$NAMES
+
+ci-manifests: setup-dev ## Gate: render every overlay, hold it to schemas and rules, lint every rollout plan, check the alert rules.
+	@$(BIN)/flightdeck ci manifests
 
 check: lint types imports ## Lint, types and import rules.
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import typer
 
+from flightdeck.cli.ci_images import images
+from flightdeck.cli.ci_manifests import manifests
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -31,3 +33,7 @@ def finish(judge: Callable[[], Outcome]) -> None:
     outcome.summarise(f"```text\n{found.text()}\n```")
     print(found.text(), flush=True)
     raise typer.Exit(0 if found.found is outcome.Found.PASSED else 1)
+
+
+app.command()(images)
+app.command()(manifests)
