@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from flightdeck.cluster.commands import CommandFailed, run
 from flightdeck.cluster.images import pinned
+from flightdeck.cluster.names import CHECKOUT
 from flightdeck.delivery.images import bill
 from flightdeck.delivery.images.advisories import Severity, Vulnerability, known_against
 from flightdeck.delivery.images.packages import Kind
@@ -27,7 +28,7 @@ class CannotScan(RuntimeError):
     """Nothing can be said about what is known against a bill."""
 
 
-def named(environment: Mapping[str, str], *, state: Path, root: Path) -> Scanner | None:
+def named(environment: Mapping[str, str], *, state: Path, root: Path = CHECKOUT) -> Scanner | None:
     """The scanner that the environment names; None when it names none.
 
     Raises:
