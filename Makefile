@@ -165,6 +165,12 @@ ci-features: setup-dev ## The feature definitions against the registry of what s
 ci-models: setup-dev ## Train each spec without search, judge it by every gate and behaviour test, compare it with what serves.
 	@$(BIN)/python -m flightdeck.cli ci models $(CI_MODELS_ARGS)
 
+ci-images: setup-dev ## Gate: build every image, weigh it, list and look up what is in it, start it shut in; NAMES="predictor mlflow" for some.
+	@$(BIN)/flightdeck ci images $$NAMES
+
+ci-manifests: setup-dev ## Gate: render every overlay, hold it to schemas and rules, lint every rollout plan, check the alert rules.
+	@$(BIN)/flightdeck ci manifests
+
 check: lint types imports ## Lint, types and import rules.
 
 lint: setup-dev ## Style and common errors.

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import typer
 
 from flightdeck.cli import ci_champion_card, ci_data, ci_features, ci_models, ci_parts, ci_release, ci_report
+from flightdeck.cli.ci_images import images
+from flightdeck.cli.ci_manifests import manifests
 from flightdeck.cli.options import layout_of
 from flightdeck.delivery import outcome
 from flightdeck.delivery.outcome import Outcome
@@ -44,3 +46,5 @@ for _command in (ci_parts.check, ci_parts.integration, ci_parts.e2e, ci_report.r
     app.command()(_command)
 for _command in (ci_release.passed, ci_release.sign, ci_release.release):
     app.command()(_command)
+app.command()(images)
+app.command()(manifests)

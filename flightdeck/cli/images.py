@@ -18,7 +18,12 @@ app = typer.Typer(
 Names = Annotated[list[str] | None, typer.Argument(help="predictor, pipelines, mlflow, operator; default: all.")]
 
 
-def _chosen(names: list[str] | None) -> list[str]:
+def chosen(names: list[str] | None) -> list[str]:
+    """The images that were named, all of the stack by default.
+
+    Raises:
+        typer.BadParameter: one is none of ours.
+    """
     from flightdeck.cluster.names import IMAGES
 
     unknown = sorted(set(names or ()) - set(IMAGES))
@@ -34,7 +39,7 @@ def build(names: Names = None) -> None:
     from flightdeck.cluster.commands import CommandFailed
 
     try:
-        for name in _chosen(names):
+        for name in chosen(names):
             built = images.build(name, tell=lambda it: print(f"... {it}", flush=True))
             print(f"{built.tag}  {built.size_mb:.0f} MB{'' if built.fresh else '  (there)'}")
     except CommandFailed as error:
@@ -57,7 +62,7 @@ def push(
 
     root = layout_of(state).root
     try:
-        for name in _chosen(names):
+        for name in chosen(names):
             print(images.push(name, registry, state=root, tell=lambda it: print(f"... {it}", flush=True)))
     except CommandFailed as error:
         print(f"flightdeck images push: {error}", file=sys.stderr)

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -43,6 +44,7 @@ INPUTS = {
 }  # fmt: skip
 PUSHED = "images.json"
 SOURCE_ENV = "FLIGHTDECK_SOURCE"  # address of the repository, for the label
+BASE_ENV = "FLIGHTDECK_BASE_IMAGE"  # `pinned`, or a reference by digest; else the tag that the Dockerfiles name
 # How packages are found is the builder's business: given to the build, never kept in a layer.
 PIP_ENV = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
@@ -68,13 +70,48 @@ class Built:
         return f"{self.tag.rpartition(':')[2]} {self.size_mb:.0f} MB{'' if self.fresh else ' (there)'}"
 
 
+def pinned(name: str, root: Path = CHECKOUT) -> str:
+    """The image that images/pins/<name>.Dockerfile names by digest; Dependabot keeps these files fresh.
+
+    Raises:
+        CommandFailed: it names none.
+    """
+    path = root / "images" / "pins" / f"{name}.Dockerfile"
+    found = re.search(r"^FROM (\S+:\S+@sha256:[0-9a-f]{64})$", path.read_text() if path.is_file() else "", re.MULTILINE)
+    if not found:
+        raise CommandFailed(f"{path} names no image by tag and digest; write `FROM name:tag@sha256:...`")
+    return found[1]
+
+
+def base_image(root: Path = CHECKOUT) -> str | None:
+    """The base that `FLIGHTDECK_BASE_IMAGE` asks for, by digest; None for the tag that the Dockerfiles name.
+
+    Raises:
+        CommandFailed: it asks for one that floats.
+    """
+    wanted = os.environ.get(BASE_ENV, "")
+    if not wanted:
+        return None
+    if wanted == "pinned":
+        return pinned("base", root)
+    if "@sha256:" not in wanted:
+        raise CommandFailed(f"{BASE_ENV}={wanted} may be another image tomorrow: write `pinned` or a digest")
+    return wanted
+
+
 def content_of(name: str, root: Path = CHECKOUT) -> str:
-    """Twelve hex digits of all that goes into an image."""
+    """Twelve hex digits of all that goes into an image, a base by digest included."""
+    found, base = digest_of([f"images/{name}", *INPUTS[name]], root), base_image(root)
+    return (hashlib.sha256(f"{base}\0{found}".encode()).hexdigest() if base else found)[:12]
+
+
+def digest_of(inputs: Iterable[str], root: Path = CHECKOUT) -> str:
+    """Sha256 of the names and contents of files and folders of the checkout."""
     digest = hashlib.sha256()
-    for path in sorted(_files([f"images/{name}", *INPUTS[name]], root)):
+    for path in sorted(_files(inputs, root)):
         digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def _files(inputs: Iterable[str], root: Path) -> Iterable[Path]:
@@ -102,6 +139,8 @@ def build(name: str, *, tell: Tell = lambda _: None, root: Path = CHECKOUT) -> B
         "SOURCE": os.environ.get(SOURCE_ENV, "unknown"),
         **_origin(name, root),
     }
+    if base := base_image(root):
+        settings["BASE"] = base
     arguments = [it for key, value in settings.items() for it in ("--build-arg", f"{key}={value}")]
     arguments += [it for key in PIP_ENV if os.environ.get(key) for it in ("--build-arg", key)]
     dockerfile = root / "images" / name / "Dockerfile"
@@ -196,22 +235,35 @@ class Size:
         return self.above_mb <= self.budget_mb
 
 
-def sizes(root: Path = CHECKOUT) -> list[Size]:
-    """Every built image against images/budget.yaml.
+def sizes(root: Path = CHECKOUT, *, names: Sequence[str] = IMAGES, budget: Path | None = None) -> list[Size]:
+    """Built images against images/budget.yaml, or another file like it.
 
     Raises:
-        CommandFailed: an image was not built.
+        CommandFailed: an image was not built, or has no budget.
     """
-    budget = yaml.safe_load((root / "images" / "budget.yaml").read_text())
-    base = _size_mb(budget["base"])
+    path = budget or root / "images" / "budget.yaml"
+    limits = yaml.safe_load(path.read_text())
+    base_mb = _base_mb(base_image(root) or limits["base"])
     found = []
-    for name in IMAGES:
+    for name in names:
         size = _size_mb(f"flightdeck/{name}:{content_of(name, root)}")
-        if size is None or base is None:
-            missing = name if size is None else budget["base"]
-            raise CommandFailed(f"{missing} is not there; run `flightdeck images build` first")
-        found.append(Size(name, size - base, float(budget["above_base_mb"][name])))
+        if size is None:
+            raise CommandFailed(f"{name} is not there; run `flightdeck images build` first")
+        if name not in limits["above_base_mb"]:
+            raise CommandFailed(f"{name} has no budget; write how many MB it may take into {path.name}")
+        found.append(Size(name, size - base_mb, float(limits["above_base_mb"][name])))
     return found
+
+
+def _base_mb(base: str) -> float:
+    """BuildKit leaves the base it built on in its cache: Docker itself may not have it yet."""
+    size = _size_mb(base)
+    if size is None:
+        run(("docker", "pull", "--quiet", base), timeout_s=300)
+        size = _size_mb(base)
+    if size is None:
+        raise CommandFailed(f"{base} was pulled and is not there")
+    return size
 
 
 def _size_mb(tag: str) -> float | None:

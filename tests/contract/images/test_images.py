@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flightdeck.cluster.images import INPUTS
+from flightdeck.cluster.images import INPUTS, pinned
 from flightdeck.cluster.names import IMAGES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_the_tag_depends_on_exactly_what_the_dockerfile_copies(name):
 @every_image
 def test_all_begin_with_the_same_layers(name):
     def beginning(text: str) -> str:
-        return text[text.index("FROM ") : text.index("COPY requirements")]
+        return text[text.index("ARG BASE") : text.index("COPY requirements")]
 
     assert beginning(FILES[name]) == beginning(FILES["mlflow"])
 
@@ -69,4 +69,9 @@ def test_budgets_are_for_the_images_there_are_and_the_predictor_stays_small():
     budget = yaml.safe_load((ROOT / "images" / "budget.yaml").read_text())
     assert set(budget["above_base_mb"]) >= set(IMAGES)
     assert budget["above_base_mb"]["predictor"] <= 330
-    assert f"FROM {budget['base']} AS base" in FILES["predictor"]
+    assert f"ARG BASE={budget['base']}\nFROM ${{BASE}} AS base" in FILES["predictor"]
+
+
+def test_what_is_pinned_by_digest_is_the_very_tag_that_is_built_on():
+    base = yaml.safe_load((ROOT / "images" / "budget.yaml").read_text())["base"]
+    assert pinned("base").partition("@")[0] == base

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from flightdeck.cluster.manifests import Document
+from flightdeck.delivery.manifests.rules import Workload, workloads
+
+__all__ = ["CHECKOUT", "K8S", "OVERLAYS", "Document", "Workload", "render", "table", "workloads"]
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 K8S = CHECKOUT / "k8s"
 OVERLAYS = ("kind", "minikube", "staging", "production")
-Document = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-    """A thing that makes pods, and the pod it makes."""
-
-    kind: str
-    name: str
-    namespace: str
-    labels: dict[str, str]
-    pod: Document
-
-    @property
-    def containers(self) -> list[Document]:
-        return [*self.pod.get("initContainers", []), *self.pod["containers"]]
-
-    @property
-    def stays(self) -> bool:
-        """It is meant to run forever."""
-        return self.kind in ("Deployment", "StatefulSet", "DaemonSet", "PodTemplate")
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
 
 
 @functools.cache
@@ -54,22 +32,6 @@ def _render(folder: Path) -> str:
 
 def render(folder: Path) -> list[Document]:
     return [document for document in yaml.safe_load_all(_render(folder)) if document]
-
-
-def workloads(documents: list[Document]) -> Iterator[Workload]:
-    for it in documents:
-        template: Document
-        if it["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
-            template = it["spec"]["template"]
-        elif it["kind"] == "CronJob":
-            template = it["spec"]["jobTemplate"]["spec"]["template"]
-        elif it["kind"] == "PodTemplate":
-            template = it["template"]
-        else:
-            continue
-        meta = it["metadata"]
-        labels = template.get("metadata", {}).get("labels", {})
-        yield Workload(it["kind"], meta["name"], meta["namespace"], labels, template["spec"])
 
 
 @pytest.fixture(params=OVERLAYS)

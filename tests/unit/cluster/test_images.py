@@ -117,3 +117,31 @@ def test_the_command_that_runs_each_night_finds_all_its_code_in_the_image(tmp_pa
         env={**environment, "PYTHONPATH": str(tmp_path), "FLIGHTDECK_STATE": str(tmp_path / "state")}, check=False,
     )  # fmt: skip
     assert "no MLflow server is named" in done.stderr, done.stderr
+
+
+def test_a_base_by_digest_is_given_to_the_build_and_makes_another_tag(checkout, asked, monkeypatch):
+    by_tag = images.content_of("mlflow", checkout)
+    pins = checkout / "images" / "pins"
+    pins.mkdir()
+    (pins / "base.Dockerfile").write_text(f"# why\nFROM python:3.11@{DIGEST}\n")
+    monkeypatch.setenv("FLIGHTDECK_BASE_IMAGE", "pinned")
+    built = images.build("mlflow", root=checkout)
+    assert f"--build-arg BASE=python:3.11@{DIGEST}" in asked()[-2]
+    assert not built.tag.endswith(by_tag)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [("python:3.11", "may be another image tomorrow"), ("pinned", "names no image by tag and digest")],
+)
+def test_a_base_that_floats_or_is_not_there_is_refused(checkout, monkeypatch, wanted, words):
+    monkeypatch.setenv("FLIGHTDECK_BASE_IMAGE", wanted)
+    with pytest.raises(CommandFailed, match=words):
+        images.content_of("mlflow", checkout)
+
+
+def test_an_image_without_a_budget_is_refused(checkout, asked):
+    images.build("mlflow", root=checkout)
+    (checkout / "images" / "budget.yaml").write_text("base: b\nabove_base_mb: {}\n")
+    with pytest.raises(CommandFailed, match=r"mlflow has no budget; .* into budget\.yaml"):
+        images.sizes(checkout, names=("mlflow",))

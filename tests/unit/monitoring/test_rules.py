@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,25 +12,24 @@ from typing import Any
 import pytest
 import yaml
 
+from flightdeck.cluster.commands import CommandFailed
+from flightdeck.delivery.manifests import alerts
 from services.predictor.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "k8s" / "components" / "monitoring"
 DASHBOARDS = ROOT / "k8s" / "components" / "grafana" / "dashboards"
-IMAGE = "prom/prometheus:v3.13.4"
 WORDS = {"and", "or", "unless", "by", "on", "ignoring", "without", "group_left", "group_right", "bool", "offset"}
 SUFFIXES = ("_bucket", "_sum", "_count")
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """From the PATH, else from Prometheus' image."""
-    command = ["promtool"]
-    if shutil.which("promtool") is None:
-        asked = ("docker", "image", "inspect", IMAGE)
-        if shutil.which("docker") is None or subprocess.run(asked, capture_output=True, check=False).returncode:
-            pytest.skip(f"NOT TESTED: neither promtool nor docker with {IMAGE}, so no rule was evaluated")
-        command = ["docker", "run", "--rm", "-v", f"{ROOT}:/w:ro", "-w", "/w", "--entrypoint", "promtool", IMAGE]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    try:
+        program = alerts.promtool(ROOT)
+    except (alerts.NoPromtool, CommandFailed) as error:
+        pytest.skip(f"NOT TESTED: no rule was evaluated: {error}")
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
 
 
 def relative(path: Path) -> str:
