@@ -18,9 +18,7 @@ app = typer.Typer(
 
 Yes = Annotated[bool, typer.Option("--yes", help="Also when the context looks like production.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", help="Where the stores are; default: the environment's.")
-]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="Where the stores are; default: the environment's.")]
 INTERRUPTED = 130
 
 

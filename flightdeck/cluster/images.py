@@ -70,11 +70,16 @@ class Built:
 
 def content_of(name: str, root: Path = CHECKOUT) -> str:
     """Twelve hex digits of all that goes into an image."""
+    return digest_of([f"images/{name}", *INPUTS[name]], root)[:12]
+
+
+def digest_of(inputs: Iterable[str], root: Path = CHECKOUT) -> str:
+    """Sha256 of the names and contents of files and folders of the checkout."""
     digest = hashlib.sha256()
-    for path in sorted(_files([f"images/{name}", *INPUTS[name]], root)):
+    for path in sorted(_files(inputs, root)):
         digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def _files(inputs: Iterable[str], root: Path) -> Iterable[Path]:

@@ -1,4 +1,4 @@
-"""An environment: which overlay goes where, under which names. All that differs between environments is here or in the overlay."""
+"""An environment: which overlay goes where, under which names. What differs is here, or in the overlay."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class LoadLimits(_Strict):
         p50_ms, p99_ms: latency from the intended start, at most. failed: requests without a 2xx answer, at most.
     """
 
-    rate_per_s: float = pydantic.Field(20.0, gt=0, le=200)
-    seconds: float = pydantic.Field(15.0, gt=0, le=120)
-    p50_ms: float = pydantic.Field(100.0, gt=0)
-    p99_ms: float = pydantic.Field(1000.0, gt=0)
-    failed: int = pydantic.Field(0, ge=0)
+    rate_per_s: float = pydantic.Field(default=20.0, gt=0, le=200)
+    seconds: float = pydantic.Field(default=15.0, gt=0, le=120)
+    p50_ms: float = pydantic.Field(default=100.0, gt=0)
+    p99_ms: float = pydantic.Field(default=1000.0, gt=0)
+    failed: int = pydantic.Field(default=0, ge=0)
 
 
 class Environment(_Strict):
@@ -55,9 +55,9 @@ class Environment(_Strict):
     platform: str = pydantic.Field(pattern=NAME)
     serving: str = pydantic.Field(pattern=NAME)
     promotes_from: str = ""
-    node_port_shift: int = pydantic.Field(0, ge=0, le=1000)
-    requests_per_s: float = pydantic.Field(0.0, ge=0, le=200)
-    rollout_timeout_s: float = pydantic.Field(1200.0, gt=0)
+    node_port_shift: int = pydantic.Field(default=0, ge=0, le=1000)
+    requests_per_s: float = pydantic.Field(default=0.0, ge=0, le=200)
+    rollout_timeout_s: float = pydantic.Field(default=1200.0, gt=0)
     load: LoadLimits = LoadLimits()
 
 

@@ -1,4 +1,4 @@
-"""Environments of one cluster share what Kubernetes has once, and nothing else; no name of another one is left behind."""
+"""Environments of one cluster share what Kubernetes has once, and nothing else; no name of another is left behind."""
 
 from __future__ import annotations
 
@@ -113,5 +113,7 @@ def test_the_table_of_environments_is_what_the_file_says():
     for field in ("overlay", "context", "platform", "serving", "promotes_from", "node_port_shift", "requests_per_s"):
         values = [getattr(ALL[name], field) for name in order]
         for value, cell in zip(values, said[f"`{field}`"], strict=True):
-            expected = f"`{value}`" if isinstance(value, str) and value else f"{value:g}" if not isinstance(value, str) else ""
+            expected = (
+                f"`{value}`" if isinstance(value, str) and value else f"{value:g}" if not isinstance(value, str) else ""
+            )
             assert cell.startswith(expected), (field, value, cell)

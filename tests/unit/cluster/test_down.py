@@ -101,11 +101,13 @@ def test_rollouts_go_first_and_without_an_operator_they_are_let_go(finished: boo
 class TwoEnvironments:
     """kubectl before a cluster with the namespaces of two environments."""
 
+    context = "ours"
+
     def __init__(self, *spaces: str) -> None:
         self.spaces, self.deleted = set(spaces), list[str]()
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> dict[str, object] | None:
-        return {} if name in self.spaces else None
+        return {"metadata": {"name": name}} if name in self.spaces else None
 
     def get(self, *_: str) -> dict[str, object]:
         return {"items": []}

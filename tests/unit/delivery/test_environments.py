@@ -35,7 +35,7 @@ def test_a_file_that_is_not_whole_is_refused(tmp_path: Path, text: str):
 
 
 def test_an_unknown_name_is_told_with_those_that_are_there(tmp_path: Path):
-    with pytest.raises(UnknownEnvironment, match="no environment 'prod'; .* has: a"):
+    with pytest.raises(UnknownEnvironment, match=r"no environment 'prod'; .* has: a"):
         named(written(tmp_path, "a: {platform: p, serving: s}"), "prod")
 
 
