@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test images deliver train check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -97,6 +97,19 @@ e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour
 
 test: setup-dev check ## Every check and every test that needs no cluster.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
+
+# What a caller gives reaches the shell as variables, never as text of a command.
+images: $(VENV)/.cluster ## Build and push every image; digests stay in the state folder: make images REGISTRY=ghcr.io/acme/flightdeck
+	@test -n "$$REGISTRY" || { echo "which registry? make images REGISTRY=localhost:5001/flightdeck" >&2; exit 2; }
+	@$(BIN)/flightdeck images build
+	@$(BIN)/flightdeck images push --registry "$$REGISTRY"
+
+deliver: setup ## This commit to the users of one environment: make deliver ENVIRONMENT=dev; also DIGESTS=file, CLUSTER=kind, OVERLAY=, DELIVER_ARGS=.
+	@$(BIN)/flightdeck deliver --environment "$${ENVIRONMENT:-dev}" $${DIGESTS:+--digests "$$DIGESTS"} $${CLUSTER:+--cluster "$$CLUSTER"} $${OVERLAY:+--overlay "$$OVERLAY"} $(DELIVER_ARGS)
+
+train: $(VENV)/.cluster ## Train a model in an environment and follow its gate: make train ENVIRONMENT=dev SPEC=late; also TRAIN_ARGS="--month 2013-06".
+	@test -n "$$SPEC" || { echo "which model? make train SPEC=late" >&2; exit 2; }
+	@FLIGHTDECK_ENVIRONMENT="$${ENVIRONMENT:-dev}" $(BIN)/flightdeck pipeline run "train_$${SPEC//-/_}" $(TRAIN_ARGS)
 
 check: lint types imports ## Lint, types and import rules.
 

@@ -20,8 +20,8 @@ INTERRUPTED = 130
 
 @app.command(
     help="Carry the checkout to the users of one environment: images, deploy, smoke, a short load test, training where "
-    "what a model is made from changed, canary, ledger.\n\nWhat falls short before the canary is rolled back to the last "
-    "recorded delivery. Safe to repeat: a delivery that was stopped is gone on with.\n\n"
+    "what a model is made from changed, canary, ledger.\n\nWhat falls short before the canary is rolled back to the "
+    "last recorded delivery. Safe to repeat: a delivery that was stopped is gone on with.\n\n"
     "Example: flightdeck deliver --environment dev"
 )
 def deliver(

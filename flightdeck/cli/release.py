@@ -136,13 +136,15 @@ def _row(record: DeliveryRecord) -> tuple[str, ...]:
     took = f"{sum(it.seconds for it in record.stages) / 60:.1f} min"
     reason = record.reason.splitlines()[0][:80] if record.reason else ""
     return (
-        str(record.number), f"{record.at:%Y-%m-%d %H:%M}", verdict, record.commit[:12], models, record.who, took, reason,
+        str(record.number), f"{record.at:%Y-%m-%d %H:%M}", verdict, record.commit[:12], models, record.who, took,
+        reason,
     )  # fmt: skip
 
 
 def _lines(record: DeliveryRecord) -> list[tuple[str, str]]:
     rows = [
-        ("when", f"{record.at:%Y-%m-%d %H:%M:%S} UTC"), ("environment", f"{record.environment}, overlay {record.overlay}"),
+        ("when", f"{record.at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("environment", f"{record.environment}, overlay {record.overlay}"),
         ("verdict", f"{record.verdict}: {record.reason}"), ("commit", record.commit), ("who", record.who),
         ("lock", record.lock_sha256), ("manifests", record.manifests),
     ]  # fmt: skip

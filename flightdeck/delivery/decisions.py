@@ -50,7 +50,7 @@ def commit_refusal(relation: Relation, commit: str, recorded: str, *, allow_olde
     if relation is Relation.UNKNOWN:
         return (
             f"this clone is too shallow to tell whether {commit[:12]} is older than {recorded[:12]}, which was "
-            "delivered last: fetch its history (`git fetch --unshallow`, fetch-depth: 0 on GitHub), or add --allow-older"
+            "delivered last: fetch its history (git fetch --unshallow; fetch-depth: 0 on GitHub), or --allow-older"
         )
     return ""
 

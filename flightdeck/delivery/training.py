@@ -10,13 +10,12 @@ import httpx
 from flightdeck.cluster import champion
 from flightdeck.cluster.champion import Version
 from flightdeck.cluster.commands import Kubectl
-from flightdeck.cluster.dagster_client import DagsterClient, RunFailed
+from flightdeck.cluster.dagster_client import DagsterClient, RunFailed, train_job
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import PLATFORM
 from flightdeck.cluster.up import backfill, first_run
 from flightdeck.contracts.card import Digests, SignedCard
 from flightdeck.delivery import users
-from pipelines.orchestration.names import train_job
 
 Tell = Callable[[str], None]
 
