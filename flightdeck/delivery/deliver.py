@@ -12,6 +12,8 @@ import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
+
 from flightdeck.cluster import champion, deploy, images, overlays
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.deploy import DeployRefused
@@ -19,6 +21,7 @@ from flightdeck.cluster.failures import EXPECTED
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.manifests import Document, ManifestError
 from flightdeck.cluster.names import ENVIRONMENT, PLATFORM
+from flightdeck.cluster.target import How
 from flightdeck.cluster.up import Up
 from flightdeck.contracts.ledger import DeliveryRecord, Serving, StageTime, TrainingInputs, Verdict
 from flightdeck.delivery import cards, decisions, ledger, provenance, restore, rollout, there, training, users
@@ -33,9 +36,10 @@ STAGES = (
     "images", "cluster", "registry", "gateway", "deploy", "ready", "smoke", "load", "training", "rollout", "card",
     "ledger",
 )  # fmt: skip
+COPIES = "deliveries"  # under the state folder
 GUARDED = ("deploy", "ready", "smoke", "load", "training")  # what falls short here is rolled back
 LEASE = "flightdeck-delivery"  # one delivery at a time per environment; an apply has another one, shared with `deploy`
-FAILURES = (*EXPECTED, FellShort, LedgerError)
+FAILURES = (*EXPECTED, FellShort, LedgerError, httpx.HTTPError)
 
 
 class Stopped(RuntimeError):
@@ -96,6 +100,11 @@ class Delivery:
         stage = ""
         try:
             self.up.aim()
+            if self.up.target.how is not How.EXISTING and not self.asked.cluster:
+                raise FellShort(
+                    f"no cluster answers for {ENVIRONMENT.name}: what serves there was left alone. Start it or choose its "
+                    "context and run this again; CLUSTER=kind makes a new one"
+                )
             self.up.kubectl = Kubectl(self.up.target.context)
             if self.kubectl.answers():
                 self._look()
@@ -281,7 +290,10 @@ class Delivery:
 
     def card(self, stage: Stage) -> None:
         """What serves, for CI to compare with; skipped with words where nobody asked for one."""
-        stage.figure(cards.publish_card(self.models, self.kubectl))
+        try:
+            stage.figure(cards.publish_card(self.models, self.kubectl, self.state))
+        except FAILURES as error:  # what was delivered serves, and is recorded
+            stage.expect(False, str(error))
 
     def ledger(self, stage: Stage) -> None:
         """One record more."""
@@ -310,6 +322,9 @@ class Delivery:
         ledger.append(self.kubectl, PLATFORM, record, documents)
         ledger.clear(self.kubectl, PLATFORM)
         self.records.append(record)
+        copy = self.state / COPIES / f"{ENVIRONMENT.name}.json"  # of the newest one, for whoever started this
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(record.text + "\n")
         return record
 
     def _roll_back(self, stage: str, error: Exception) -> None:

@@ -92,15 +92,24 @@ def jobs_load(kubectl: Kubectl, models: list[str]) -> list[str]:
     return [train_job(it) for it in models if train_job(it) not in there]
 
 
+def signed_card(tracking_uri: str, name: str, number: str) -> SignedCard:
+    """The signed card of a version as MLflow has it; whoever relies on it checks its signature.
+
+    Raises:
+        httpx.HTTPError, ValueError, KeyError: it cannot be read, or is none.
+    """
+    query: Mapping[str, str] = {"name": name, "version": number}
+    found = httpx.get(f"{tracking_uri}/api/2.0/mlflow/model-versions/get", params=query, timeout=30)
+    found.raise_for_status()
+    run_id = found.json()["model_version"]["run_id"]
+    card = httpx.get(f"{tracking_uri}/get-artifact", params={"run_uuid": run_id, "path": "card.json"}, timeout=30)
+    card.raise_for_status()
+    return SignedCard.model_validate_json(card.text)
+
+
 def made_from(tracking_uri: str, name: str, number: str) -> Digests | None:
     """Data, features, code and lock of a version, from its signed card; None when the card cannot be read."""
-    query: Mapping[str, str] = {"name": name, "version": number}
     try:
-        found = httpx.get(f"{tracking_uri}/api/2.0/mlflow/model-versions/get", params=query, timeout=30)
-        found.raise_for_status()
-        run_id = found.json()["model_version"]["run_id"]
-        card = httpx.get(f"{tracking_uri}/get-artifact", params={"run_uuid": run_id, "path": "card.json"}, timeout=30)
-        card.raise_for_status()
-        return SignedCard.model_validate_json(card.text).card.digests
+        return signed_card(tracking_uri, name, number).card.digests
     except (httpx.HTTPError, ValueError, KeyError):
         return None

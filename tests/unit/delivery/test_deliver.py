@@ -122,6 +122,7 @@ def test_a_whole_delivery_is_recorded_and_leaves_neither_lease_nor_note(cluster:
     (kept,) = records_of(cluster)
     assert kept.commit == "new" and kept.images == run.digests
     assert [it.name for it in kept.stages] == list(STAGES)
+    assert (tmp_path / "deliveries" / "dev.json").read_text() == kept.text + "\n"
     assert not {("lease", deliver.LEASE), ("configmap", ledger.UNDER_WAY)} & set(cluster.objects)
 
 
@@ -225,6 +226,20 @@ def test_a_training_that_was_under_way_is_followed_and_not_begun_again(cluster: 
     again._stage = look  # type: ignore[method-assign]
     again.run()
     assert seen == ["3f2c81aa"]
+
+
+def test_without_a_cluster_none_is_made_unless_one_was_asked_for(cluster: Cluster, tmp_path: Path):
+    from flightdeck.cluster.target import How, Target
+
+    run = Run(cluster, {}, tmp_path)
+
+    def aim() -> None:
+        run.up.target = Target("kind-flightdeck", How.KIND)
+
+    run.up.aim = aim  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="no cluster answers for dev: what serves there was left alone"):
+        run.run()
+    assert run.did == []
 
 
 def test_a_second_delivery_is_told_of_the_first(cluster: Cluster, tmp_path: Path):
