@@ -102,8 +102,8 @@ class Delivery:
             self.up.aim()
             if self.up.target.how is not How.EXISTING and not self.asked.cluster:
                 raise FellShort(
-                    f"no cluster answers for {ENVIRONMENT.name}: what serves there was left alone. Start it or choose its "
-                    "context and run this again; CLUSTER=kind makes a new one"
+                    f"no cluster answers for {ENVIRONMENT.name}: what serves there was left alone. Start it or choose "
+                    "its context and run this again; CLUSTER=kind makes a new one"
                 )
             self.up.kubectl = Kubectl(self.up.target.context)
             if self.kubectl.answers():

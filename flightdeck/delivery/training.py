@@ -62,10 +62,10 @@ def train(
             started(run_id)
         try:
             outcome = client.follow(run_id, tell=tell)
-        except RunFailed as error:
+        except RunFailed:
             if refused := judged_since(before, versions(kubectl, model)):
                 return Trained(seconds, refused)
-            raise error from error.__cause__
+            raise
     seconds += outcome.seconds + (outcome.then.seconds if outcome.then else 0.0)
     return Trained(seconds, judged_since(before, versions(kubectl, model)))
 
