@@ -102,10 +102,12 @@ def _as_interrupt(*_: Any) -> None:
 def _tell(board: Board) -> None:
     """What happened, then how long it took."""
     from flightdeck.contracts.ledger import StageTime
+    from flightdeck.delivery import outcome
     from flightdeck.delivery.decisions import timetable
 
     board.console.print(board.table())
     took = [StageTime(name=it.name, seconds=it.seconds) for it in board.stages.values() if it.started]
     if took:
-        print("\nSeconds by stage:")
-        print("\n".join(timetable(took)))
+        text = "\n".join(timetable(took))
+        print(f"\nSeconds by stage:\n{text}")
+        outcome.summarise(f"```text\n{text}\n```")
