@@ -31,8 +31,8 @@ class LoadLimits(_Strict):
 
     rate_per_s: float = pydantic.Field(default=20.0, gt=0, le=200)
     seconds: float = pydantic.Field(default=15.0, gt=0, le=120)
-    p50_ms: float = pydantic.Field(default=100.0, gt=0)
-    p99_ms: float = pydantic.Field(default=1000.0, gt=0)
+    p50_ms: float = pydantic.Field(default=250.0, gt=0)
+    p99_ms: float = pydantic.Field(default=2500.0, gt=0)
     failed: int = pydantic.Field(default=0, ge=0)
 
 

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 
 from flightdeck.cluster.manifests import FOUNDATIONS, Document
+from flightdeck.contracts.card import Digests
 from flightdeck.contracts.ledger import DeliveryRecord, StageTime, TrainingInputs
 from flightdeck.contracts.release import Release
 
@@ -113,6 +114,17 @@ def retrain_because(before: TrainingInputs | None, now: TrainingInputs, *, serve
         return "no delivery recorded what the served version was made from"
     changed = [name for name in TrainingInputs.model_fields if getattr(before, name) != getattr(now, name)]
     return f"{', '.join(changed)} changed since the last training" if changed else ""
+
+
+def trained_by_image(made_from: Digests | None, revision: str, now: TrainingInputs) -> TrainingInputs | None:
+    """What the version that serves was made from, where no delivery recorded it: it was made by this very image.
+
+    Args:
+        made_from: as the version's card says. revision: the last commit that changed anything in the pipelines' image,
+            which holds all training inputs.
+    """
+    same = made_from is not None and made_from.git_commit == revision and revision and not revision.endswith("-dirty")
+    return now if same else None
 
 
 def features_rebuilt(before: TrainingInputs | None, now: TrainingInputs) -> bool:

@@ -233,8 +233,8 @@ class Delivery:
     def training(self, stage: Stage) -> None:
         """Where what a model is made from changed since the last recorded training."""
         for model in overlays.models():
-            now, before = provenance.training_inputs(model), decisions.trained_from(self.records, model)
-            found = training.versions(self.kubectl, model)
+            now, found = provenance.training_inputs(model), training.versions(self.kubectl, model)
+            before = decisions.trained_from(self.records, model) or training.told_by_card(self.kubectl, model, now)
             because = decisions.retrain_because(before, now, serves=any(it.serves for it in found))
             self.models[model] = Serving(trained_from=now if because else before)
             if not because:

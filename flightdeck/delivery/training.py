@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from flightdeck.cluster import champion
+from flightdeck.cluster import champion, images
 from flightdeck.cluster.champion import Version
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.dagster_client import DagsterClient, RunFailed, train_job
@@ -15,7 +15,8 @@ from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import PLATFORM
 from flightdeck.cluster.up import backfill, first_run
 from flightdeck.contracts.card import Digests, SignedCard
-from flightdeck.delivery import users
+from flightdeck.contracts.ledger import TrainingInputs
+from flightdeck.delivery import decisions, users
 
 Tell = Callable[[str], None]
 
@@ -113,3 +114,13 @@ def made_from(tracking_uri: str, name: str, number: str) -> Digests | None:
         return signed_card(tracking_uri, name, number).card.digests
     except (httpx.HTTPError, ValueError, KeyError):
         return None
+
+
+def told_by_card(kubectl: Kubectl, model: str, now: TrainingInputs) -> TrainingInputs | None:
+    """What the champion was made from where no delivery recorded it: `make up` may have made it, by this very image."""
+    serves = champion.serving(kubectl, model)
+    if serves is None:
+        return None
+    with forward(kubectl, PLATFORM, "mlflow", 5000) as tracking:
+        made = made_from(tracking, model, serves.model.version)
+    return decisions.trained_by_image(made, images.revision("pipelines"), now)

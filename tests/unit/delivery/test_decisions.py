@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flightdeck.contracts.card import Digests
 from flightdeck.contracts.ledger import StageTime, TrainingInputs, Verdict
 from flightdeck.delivery import decisions
 from flightdeck.delivery.decisions import Relation
@@ -59,6 +60,22 @@ def test_a_model_is_trained_only_when_what_it_is_made_from_changed():
     assert decisions.retrain_because(INPUTS, changed, serves=True) == "features, lock changed since the last training"
     assert "no version may serve" in decisions.retrain_because(INPUTS, INPUTS, serves=False)
     assert "no delivery recorded" in decisions.retrain_because(None, INPUTS, serves=True)
+
+
+def test_what_this_very_image_made_needs_no_training_though_no_delivery_recorded_it():
+    def made(commit: str) -> Digests:
+        return Digests(
+            git_commit=commit,
+            lock_sha256="l",
+            spec_sha256="s",
+            holdout_sha256="h",
+            table_versions={},
+            feature_export="x",
+        )
+
+    assert decisions.trained_by_image(made("abc"), "abc", INPUTS) == INPUTS
+    for card, revision in ((made("abc"), "abd"), (made("abc-dirty"), "abc-dirty"), (made(""), ""), (None, "abc")):
+        assert decisions.trained_by_image(card, revision, INPUTS) is None
 
 
 def test_features_are_built_again_only_when_what_builds_them_changed():
