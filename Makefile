@@ -171,6 +171,19 @@ ci-images: setup-dev ## Gate: build every image, weigh it, list and look up what
 ci-manifests: setup-dev ## Gate: render every overlay, hold it to schemas and rules, lint every rollout plan, check the alert rules.
 	@$(BIN)/flightdeck ci manifests
 
+# What a caller gives reaches the shell as variables, never as text of a command.
+images: $(VENV)/.cluster ## Build and push every image; digests stay in the state folder: make images REGISTRY=ghcr.io/acme/flightdeck
+	@test -n "$$REGISTRY" || { echo "which registry? make images REGISTRY=localhost:5001/flightdeck" >&2; exit 2; }
+	@$(BIN)/flightdeck images build
+	@$(BIN)/flightdeck images push --registry "$$REGISTRY"
+
+deliver: setup ## This commit to the users of one environment: make deliver ENVIRONMENT=dev; also DIGESTS=file, CLUSTER=kind, OVERLAY=, DELIVER_ARGS=.
+	@$(BIN)/flightdeck deliver --environment "$${ENVIRONMENT:-dev}" $${DIGESTS:+--digests "$$DIGESTS"} $${CLUSTER:+--cluster "$$CLUSTER"} $${OVERLAY:+--overlay "$$OVERLAY"} $(DELIVER_ARGS)
+
+train: $(VENV)/.cluster ## Train a model in an environment and follow its gate: make train ENVIRONMENT=dev SPEC=late; also TRAIN_ARGS="--month 2013-06".
+	@test -n "$$SPEC" || { echo "which model? make train SPEC=late" >&2; exit 2; }
+	@FLIGHTDECK_ENVIRONMENT="$${ENVIRONMENT:-dev}" $(BIN)/flightdeck pipeline run "train_$${SPEC//-/_}" $(TRAIN_ARGS)
+
 check: lint types imports ## Lint, types and import rules.
 
 lint: setup-dev ## Style and common errors.

@@ -18,7 +18,7 @@ app = typer.Typer(
 
 Yes = Annotated[bool, typer.Option("--yes", help="Also when the context looks like production.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl context; else the current one.")]
-Namespace = Annotated[str, typer.Option("--namespace", help="Where the stores are.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="Where the stores are; default: the environment's.")]
 INTERRUPTED = 130
 
 
@@ -121,7 +121,7 @@ def backup(
         Path | None, typer.Option("--to", help="Folder to make; default: a new one under backups/ of the state folder.")
     ] = None,
     context: Context = None,
-    namespace: Namespace = "flightdeck-platform",
+    namespace: Namespace = None,
     yes: Yes = False,
     state: State = None,
 ) -> None:
@@ -135,11 +135,12 @@ def backup(
 
     from flightdeck.cluster.backup import default_folder, take
     from flightdeck.cluster.failures import EXPECTED
+    from flightdeck.cluster.names import PLATFORM
 
     try:
         kubectl = kubectl_of(context, sure=yes)
         folder = (to or default_folder(layout_of(state).root, dt.datetime.now(dt.UTC))).absolute()
-        done = take(kubectl, folder, namespace=namespace, tell=_tell)
+        done = take(kubectl, folder, namespace=namespace or PLATFORM, tell=_tell)
     except EXPECTED as error:
         print(f"flightdeck cluster backup: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
@@ -151,7 +152,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="As `backup` left it.")],
     replace: Annotated[bool, typer.Option("--replace", help="Lose what the target holds.")] = False,
     context: Context = None,
-    namespace: Namespace = "flightdeck-platform",
+    namespace: Namespace = None,
     yes: Yes = False,
 ) -> None:
     """Make databases and buckets what a backup says; refused where something is, unless --replace.
@@ -161,9 +162,11 @@ def restore(
     Example: flightdeck cluster restore .flightdeck/backups/20260301T021700Z --replace
     """
     from flightdeck.cluster.failures import EXPECTED
+    from flightdeck.cluster.names import PLATFORM
     from flightdeck.cluster.restore import next_steps
     from flightdeck.cluster.restore import restore as bring
 
+    namespace = namespace or PLATFORM
     try:
         done = bring(kubectl_of(context, sure=yes), folder, namespace=namespace, replace=replace, tell=_tell)
     except EXPECTED as error:

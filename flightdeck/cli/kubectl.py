@@ -20,7 +20,6 @@ from flightdeck.cli.options import show_table
 
 if TYPE_CHECKING:
     from flightdeck.cluster.commands import Kubectl
-    from flightdeck.contracts.release import Release
     from services.rollout_operator.remembered import Status
 
 app = typer.Typer(
@@ -192,6 +191,7 @@ def undo(
 
     Example: kubectl flightdeck undo late
     """
+    from flightdeck.cluster.champion import want
     from flightdeck.contracts.release import Release
     from flightdeck.lab.rollout.sentences import chosen_before
 
@@ -202,7 +202,7 @@ def undo(
         if body is None:
             raise ValueError(f"{name}: nothing was released yet")
         release = chosen_before(name, Release.model_validate(body), found.releases if found else [], to)
-        _want(kubectl, rollout, release)
+        want(kubectl, rollout, release)
         print(f"rollout {name} wants {release.short} [{release.id}] again")
 
 
@@ -247,23 +247,11 @@ def release(
             asked = champion.release_of(name, champion.may_serve(found), code)
             remembered = _remembered(name, rollout)
             champion.refuse_unapproved(kubectl, asked, remembered.releases if remembered else ())
-            _want(kubectl, rollout, asked)
+            champion.want(kubectl, rollout, asked)
         else:
             asked = champion.release_of(name, champion.placeable(found, name, version), code)
-            _want(kubectl, rollout, asked, {gatekeeper.ANNOTATION: gatekeeper.text(who(), break_glass.strip())})
+            champion.want(kubectl, rollout, asked, {gatekeeper.ANNOTATION: gatekeeper.text(who(), break_glass.strip())})
         print(f"rollout {name} wants {asked.short} [{asked.id}]; follow it with `kubectl flightdeck status {name}`")
-
-
-def _want(
-    kubectl: Kubectl, rollout: dict[str, Any], release: Release, annotations: dict[str, str] | None = None
-) -> None:
-    """Under the releaser's field manager: Git does not own it. What an earlier call annotated goes with it."""
-    from flightdeck.cluster.champion import apply
-
-    meta: dict[str, Any] = {key: rollout["metadata"][key] for key in ("name", "namespace")}
-    meta |= {"annotations": annotations} if annotations else {}
-    spec = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
-    apply(kubectl, [{"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": meta, "spec": spec}])
 
 
 def _order(context: str | None, name: str, kind: str, note: str) -> None:

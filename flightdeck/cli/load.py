@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from flightdeck.load.plan import LoadPlan
 
 app = typer.Typer(help="Send real requests at a constant rate; exit code 0 when the users met what they should.")
-AROUND = dt.timedelta(minutes=45)  # requests made for so long before and after the clock are not degraded by it
-DAY = dt.timedelta(hours=14)
 
 
 @app.command()
@@ -50,6 +47,7 @@ def load(
     Example: flightdeck load --rate 50 --seconds 60
     """
     from flightdeck.cluster.commands import CommandFailed
+    from flightdeck.load.here import real_requests
     from flightdeck.load.page import render
     from flightdeck.load.plan import Limits, LoadPlan, Refused, checked
     from flightdeck.load.verdict import judge, words
@@ -58,7 +56,7 @@ def load(
     try:
         target = url or _gateway(inside=job)
         plan = checked(LoadPlan(target, rate, seconds, "", "", Limits(p50, p99, failed)))
-        bodies = _from_file(requests) if requests else _real(at)
+        bodies = _from_file(requests) if requests else real_requests(at)
         outcomes = _job(plan, bodies, registry, layout.root) if job else _here(plan, bodies)
     except (Refused, CommandFailed, ValueError) as error:
         print(f"flightdeck load: {error}", file=sys.stderr)
@@ -85,17 +83,10 @@ def _gateway(*, inside: bool) -> str:
 
 
 def _here(plan: LoadPlan, bodies: list[Arrival]) -> list[Outcome]:
-    import msgspec
+    from flightdeck.load.here import send
 
-    from flightdeck.lab.users import write_arrivals
-    from flightdeck.load.runner import run_users
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_arrivals(folder / "requests", bodies)
-        files = {"requests": str(folder / "requests"), "outcomes": str(folder / "outcomes")}
-        print(f"... {plan.total:,} requests in {plan.seconds:g} s to {plan.url}", flush=True)
-        return run_users(msgspec.structs.replace(plan, **files), folder)
+    print(f"... {plan.total:,} requests in {plan.seconds:g} s to {plan.url}", flush=True)
+    return send(plan, bodies)
 
 
 def _job(plan: LoadPlan, bodies: list[Arrival], registry: str, root: Path) -> list[Outcome]:
@@ -115,19 +106,3 @@ def _from_file(path: Path) -> list[Arrival]:
 
     lines = path.read_bytes().splitlines()
     return [Arrival(0, str(number), line) for number, line in enumerate(lines) if line.strip()]
-
-
-def _real(at: dt.datetime | None) -> list[Arrival]:
-    from flightdeck.cluster.up import first_run
-    from flightdeck.lab.world import arrivals
-    from flightdeck.load.requests import asked_around
-
-    if at is None:  # the coming day's, all asked around that moment: it is midnight in New York, and nobody asks then
-        until = first_run().until
-        return asked_around(arrivals(until, until + DAY), until, AROUND)
-    middle = at.replace(tzinfo=dt.UTC)
-    first, last = middle - AROUND, middle + AROUND
-    found = arrivals(first, last)
-    if not found:
-        raise ValueError(f"no request falls between {first:%Y-%m-%d %H:%M} and {last:%H:%M} UTC; choose another --at")
-    return found

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
+import os
 import sys
+from pathlib import Path
 
 USAGE = """Usage: flightdeck COMMAND [ARGS]...
 
@@ -45,6 +47,8 @@ COMMANDS = {
     "pipeline": Command("flightdeck.cli.pipeline", "Start Dagster runs and follow them.", "cluster"),
     "load": Command("flightdeck.cli.load", "Send real requests at a constant rate, with a verdict.", "lab"),
     "ci": Command("flightdeck.cli.ci", "Run the gates that a push must pass.", "ci"),
+    "deliver": Command("flightdeck.cli.deliver", "Carry a commit to the users of one environment.", "lab"),
+    "release": Command("flightdeck.cli.release", "What was delivered: list, show, undo.", "lab"),
     "deploy": Command("flightdeck.cli.deploy", "Bring an overlay of k8s/ to the cluster.", "cluster"),
 }
 
@@ -69,6 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"flightdeck: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     command = COMMANDS[name]
+    if os.environ.get("FLIGHTDECK_ENVIRONMENT") and (wrong := _no_environment()):
+        print(f"flightdeck: {wrong}", file=sys.stderr)
+        return 2
     try:
         app = importlib.import_module(command.module).app
     except ModuleNotFoundError as error:
@@ -83,6 +90,19 @@ def main(argv: list[str] | None = None) -> int:
         return 3
     app(args=rest, prog_name=f"flightdeck {name}")
     return 0
+
+
+def _no_environment() -> str:
+    """Why there is no such environment; empty when there is. Images hold no k8s/: there the variable says nothing."""
+    from flightdeck.contracts import environments
+
+    path = Path(__file__).resolve().parents[2] / "k8s" / "environments.yaml"
+    try:
+        if path.exists():
+            environments.named(path, os.environ[environments.ENVIRONMENT_ENV])
+    except environments.UnknownEnvironment as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":

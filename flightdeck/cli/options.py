@@ -76,3 +76,20 @@ def kubectl_of(context: str | None, *, sure: bool) -> Kubectl:
     if looks_like_production(chosen) and not sure:
         raise Refused(f"the context {chosen!r} looks like production; add --yes; nothing was touched")
     return Kubectl(chosen)
+
+
+def in_environment(name: str) -> None:
+    """This process works on the named environment: before anything of flightdeck.cluster is imported.
+
+    Raises:
+        typer.BadParameter: something is imported already, for another one.
+    """
+    from flightdeck.contracts.environments import ENVIRONMENT_ENV
+
+    os.environ[ENVIRONMENT_ENV] = name
+    try:
+        from flightdeck.cluster.names import ENVIRONMENT
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if name != ENVIRONMENT.name:
+        raise typer.BadParameter(f"this process works on {ENVIRONMENT.name} already; start another for {name}")

@@ -169,6 +169,16 @@ def serve_first(kubectl: Kubectl, name: str, version: Version, tell: Callable[[s
     return release
 
 
+def want(
+    kubectl: Kubectl, rollout: Mapping[str, Any], release: Release, annotations: Mapping[str, str] | None = None
+) -> None:
+    """Ask for a release. What an earlier call annotated goes with it."""
+    meta: dict[str, Any] = {key: rollout["metadata"][key] for key in ("name", "namespace")}
+    meta |= {"annotations": dict(annotations)} if annotations else {}
+    spec = {"release": release.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    apply(kubectl, [{"apiVersion": rollout["apiVersion"], "kind": rollout["kind"], "metadata": meta, "spec": spec}])
+
+
 def apply(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> None:
     """Under the releaser's field manager: a re-apply of Git undoes none of it.
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from flightdeck.cluster.names import CONTEXT
+
 HINTS = {
     "kubectl": "install kubectl 1.35 or newer",
     "kind": "install kind 0.33 or newer, or name a cluster of yours as the current kubectl context",
@@ -122,7 +124,9 @@ class Kubectl:
 
 
 def current_context() -> str | None:
-    """The kubeconfig's current context, None when there is none."""
+    """The environment's context, else the kubeconfig's current one, None when there is none."""
+    if CONTEXT:
+        return CONTEXT
     try:
         return run(("kubectl", "config", "current-context"), timeout_s=15).strip() or None
     except CommandFailed as error:

@@ -6,6 +6,7 @@ import calendar
 import dataclasses
 import datetime as dt
 import functools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -327,6 +328,11 @@ class DagsterClient:
             kind = DagsterAway if "OperationalError" in words else DagsterError  # SQLAlchemy's: its database is away
             raise kind(f"Dagster at {self.url}: {words}")
         return dict(content["data"])
+
+
+def train_job(model: str) -> str:
+    """The job that trains a model; Dagster's names hold letters, digits and underscores only."""
+    return "train_" + re.sub(r"[^A-Za-z0-9_]", "_", model)
 
 
 def run_config(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def deploy(
             _apply(kubectl, older)
     if dry_run:
         return []
-    with _alone(kubectl, tell, wait_s):
+    with alone(kubectl, tell, wait_s):
         tell("apply")
         prepare()
         before = schemas | versions(kubectl, rest)
@@ -164,7 +164,7 @@ def _remove_older_jobs(kubectl: Kubectl, documents: Sequence[Document]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(kubectl: Kubectl, tell: Tell, wait_s: float) -> Iterator[None]:
+def alone(kubectl: Kubectl, tell: Tell, wait_s: float, *, lease: str = LEASE) -> Iterator[None]:
     """Hold the Lease; a second deploy waits, and takes over one whose holder is dead.
 
     Raises:
@@ -172,16 +172,16 @@ def _alone(kubectl: Kubectl, tell: Tell, wait_s: float) -> Iterator[None]:
     """
     who = f"{socket.gethostname()}-{os.getpid()}"
     deadline = time.monotonic() + wait_s
-    while (other := _take(kubectl, who)) is not None:
+    while (other := _take(kubectl, who, lease)) is not None:
         if time.monotonic() > deadline:
             raise DeployRefused(
                 f"another deploy ({other}) is at work and did not end within {wait_s:.0f} s; nothing was changed. "
-                f"When it is dead: kubectl -n {PLATFORM} delete lease {LEASE}"
+                f"When it is dead: kubectl -n {PLATFORM} delete lease {lease}"
             )
         tell(f"wait for the deploy of {other}")
         time.sleep(1)
     ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(kubectl, who, ended), daemon=True)
+    renewing = threading.Thread(target=_renew, args=(kubectl, who, lease, ended), daemon=True)
     renewing.start()
     try:
         yield
@@ -189,12 +189,12 @@ def _alone(kubectl: Kubectl, tell: Tell, wait_s: float) -> Iterator[None]:
         ended.set()
         renewing.join(30)
         with contextlib.suppress(CommandFailed):
-            found = kubectl.find("lease", LEASE, PLATFORM)
+            found = kubectl.find("lease", lease, PLATFORM)
             if found and found["spec"].get("holderIdentity") == who:
-                kubectl("delete", "lease", LEASE, "-n", PLATFORM, "--ignore-not-found")
+                kubectl("delete", "lease", lease, "-n", PLATFORM, "--ignore-not-found")
 
 
-def _renew(kubectl: Kubectl, who: str, ended: threading.Event) -> None:
+def _renew(kubectl: Kubectl, who: str, lease: str, ended: threading.Event) -> None:
     """Say now and then that its holder lives; never over another's head."""
     while not ended.wait(LEASE_S / 4):
         now = dt.datetime.now(dt.UTC).strftime(TIME)
@@ -203,17 +203,17 @@ def _renew(kubectl: Kubectl, who: str, ended: threading.Event) -> None:
             {"op": "replace", "path": "/spec/renewTime", "value": now},
         ]
         with contextlib.suppress(CommandFailed):  # three more tries before anybody takes over
-            kubectl("patch", "lease", LEASE, "-n", PLATFORM, "--type=json", "-p", json.dumps(patch))
+            kubectl("patch", "lease", lease, "-n", PLATFORM, "--type=json", "-p", json.dumps(patch))
 
 
-def _take(kubectl: Kubectl, who: str) -> str | None:
+def _take(kubectl: Kubectl, who: str, name: str) -> str | None:
     """None when the Lease is ours now, else who holds it."""
     now = dt.datetime.now(dt.UTC)
     lease: dict[str, Any] = {
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "namespace": PLATFORM},
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": PLATFORM},
         "spec": {"holderIdentity": who, "leaseDurationSeconds": LEASE_S, "renewTime": now.strftime(TIME)},
     }  # fmt: skip
-    found = kubectl.find("lease", LEASE, PLATFORM)
+    found = kubectl.find("lease", name, PLATFORM)
     try:
         if found is None:
             kubectl("create", "-f", "-", stdin=json.dumps(lease))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from flightdeck.cluster import gateway, kind, record, registry
 from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context, run
-from flightdeck.cluster.names import PLATFORM, SERVING
+from flightdeck.cluster.names import ENVIRONMENTS, PLATFORM, SERVING
 from flightdeck.cluster.record import Record
 from flightdeck.cluster.target import Refused, looks_like_production
+from flightdeck.contracts import environments
 
 OURS = "app.kubernetes.io/part-of=flightdeck"
 
@@ -82,6 +83,8 @@ def _from_foreign(kubectl: Kubectl, known: Record, tell: Callable[[str], None]) 
             kubectl("delete", "namespace", namespace, "--timeout=240s", timeout_s=260)
             said.append(f"deleted the namespace {namespace}")
     kinds = ("customresourcedefinition", "gatewayclass", "priorityclass", "clusterrole", "clusterrolebinding")
+    if left := _other_environments(kubectl):
+        return [*said, f"left what environments share, and Envoy Gateway: {', '.join(left)} is still there"]
     for of in kinds if known.made_namespaces else ():
         try:
             told = kubectl("delete", of, "-l", OURS, "--ignore-not-found", timeout_s=180)
@@ -95,6 +98,12 @@ def _from_foreign(kubectl: Kubectl, known: Record, tell: Callable[[str], None]) 
         gateway.remove_gateway(kubectl)
         said.append("uninstalled Envoy Gateway; its custom resource definitions stay")
     return said
+
+
+def _other_environments(kubectl: Kubectl) -> list[str]:
+    """Environments besides this process's that live on the same cluster."""
+    there = environments.read(ENVIRONMENTS).values()
+    return [it.name for it in there if it.platform != PLATFORM and kubectl.find("namespace", it.platform)]
 
 
 def _without_rollouts(kubectl: Kubectl, tell: Callable[[str], None]) -> list[str]:

@@ -148,6 +148,11 @@ def build(name: str, *, tell: Tell = lambda _: None, root: Path = CHECKOUT) -> B
     return Built(name, tag, _size_mb(tag) or 0.0, fresh=True)
 
 
+def revision(name: str, root: Path = CHECKOUT) -> str:
+    """The last commit that changed anything in an image, with `-dirty` when something is changed since; or nothing."""
+    return _origin(name, root).get("REVISION", "")
+
+
 def _origin(name: str, root: Path) -> dict[str, str]:
     """The last commit that changed anything in an image, and its time: the same wherever it is built and whenever."""
     inputs = [f"images/{name}", *INPUTS[name]]

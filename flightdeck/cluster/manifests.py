@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import yaml
 
 from flightdeck.cluster.commands import run
+from flightdeck.cluster.environments import placed
+from flightdeck.cluster.names import ENVIRONMENT as HERE
 
 Document: TypeAlias = dict[str, Any]
 
@@ -60,12 +62,12 @@ def render(overlay: Path, images: Mapping[str, str]) -> list[Document]:
 
 
 def kustomize(folder: Path) -> list[Document]:
-    """The documents of a kustomization, as they stand in Git.
+    """The documents of a kustomization, under the names of this process's environment.
 
     Raises:
         CommandFailed: kustomize refuses it.
     """
-    return [it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(folder)))) if it]
+    return placed([it for it in yaml.safe_load_all(run(("kubectl", "kustomize", str(folder)))) if it], HERE)
 
 
 def _replacement(name: str, reference: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,17 @@ def _rollouts(specs: Path) -> list[dict[str, Any]]:
     return [yaml.safe_load(path.read_text()) for path in sorted(specs.glob("*.rollout.yaml"))]
 
 
-def documents(overlay: str, state: Path, specs: Path = CHECKOUT / "specs") -> list[Document]:
+def documents(
+    overlay: str, state: Path, specs: Path = CHECKOUT / "specs", *, digests: Mapping[str, str] | None = None
+) -> list[Document]:
     """All that a deploy of `overlay` applies.
 
+    Args:
+        digests: name in the manifests -> image by digest; default: what was pushed from this checkout.
     Raises:
         ManifestError: no such overlay, or an image was not pushed.
     """
-    found = manifests.with_environment(manifests.render(K8S / "overlays" / overlay, images.pushed(state)))
+    found = manifests.with_environment(manifests.render(K8S / "overlays" / overlay, digests or images.pushed(state)))
     rollouts, scaled = _rollouts(specs), autoscaled(found)
     for rollout in rollouts:
         rollout["metadata"]["namespace"] = SERVING
@@ -58,6 +62,17 @@ def bring(
     Raises:
         ManifestError, DeployRefused, CommandFailed: see deploy.py.
     """
+    return apply(kubectl, overlay, documents(overlay, state), tell=tell, dry_run=dry_run)
+
+
+def apply(
+    kubectl: Kubectl, overlay: str, found: Sequence[Document], *, tell: Callable[[str], None], dry_run: bool = False
+) -> list[str]:
+    """Deploy these documents of an overlay, with its Secrets where they are ours to make.
+
+    Raises:
+        DeployRefused, CommandFailed: see deploy.py.
+    """
 
     def prepare() -> None:
         if overlay in OWN_SECRETS:
@@ -65,4 +80,4 @@ def bring(
             if made:
                 tell(f"generated the Secrets {', '.join(made)}")
 
-    return deploy.deploy(kubectl, documents(overlay, state), tell=tell, prepare=prepare, dry_run=dry_run)
+    return deploy.deploy(kubectl, found, tell=tell, prepare=prepare, dry_run=dry_run)

@@ -45,9 +45,18 @@ def ensure(target: Target, *, tell: Tell = lambda _: None) -> Registry:
             f"{target.context} is neither kind nor minikube: set {REGISTRY_ENV} to a registry that this machine, "
             "its nodes and its pods reach, e.g. REGISTRY=ghcr.io/acme/flightdeck"
         )
+    return Registry(f"localhost:{PORT}/{REPOSITORY}", beside_kind(target.kind_name, tell=tell))
+
+
+def beside_kind(cluster: str, *, tell: Tell = lambda _: None) -> bool:
+    """The container beside a kind cluster, which its gate pushes models to; returns whether it was started now.
+
+    Raises:
+        CommandFailed: Docker fails.
+    """
     made = _start(tell)
-    _join(target.kind_name)
-    return Registry(f"localhost:{PORT}/{REPOSITORY}", made)
+    _join(cluster)
+    return made
 
 
 def _start(tell: Tell) -> bool:

@@ -13,7 +13,7 @@ import yaml
 
 from flightdeck.cluster import champion, gateway, images, kind, overlays, record, registry
 from flightdeck.cluster.commands import Kubectl, current_context
-from flightdeck.cluster.dagster_client import DagsterClient
+from flightdeck.cluster.dagster_client import DagsterClient, Outcome
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
 from flightdeck.cluster.readiness import wait_ready
@@ -59,6 +59,18 @@ class Up:
 
     def all(self) -> Release:
         """Every stage; returns what serves."""
+        self.aim()
+        for name in STAGES:
+            with self.board.stage(name) as stage:
+                getattr(self, name)(stage)
+        return self.release
+
+    def aim(self) -> None:
+        """Which cluster, and with which overlay; nothing is touched.
+
+        Raises:
+            Refused: it looks like production, or no overlay is known to fit.
+        """
         current = current_context()
         answers = current is not None and Kubectl(current).answers()
         self.target = choose(current, answers=answers, wanted=self.wanted, sure=self.sure)
@@ -69,15 +81,11 @@ class Up:
                 "or one of yours that names its registry for models (docs/kubernetes.md); nothing was touched"
             )
         self.record = record.read(self.state, self.target.context)
-        for name in STAGES:
-            with self.board.stage(name) as stage:
-                getattr(self, name)(stage)
-        return self.release
 
     def images(self, stage: Stage) -> None:
         """Build what changed."""
         for name in IMAGES:
-            built = images.build(name, tell=self._tell(stage, name))
+            built = images.build(name, tell=self.teller(stage, name))
             self.tags[name] = built.tag
             stage.figure(f"{name} {built.words}")
 
@@ -89,41 +97,47 @@ class Up:
             stage.figure(f"{self.target.context} answers")
             return
         if not (kind.minikube_is_there() if minikube else name in kind.clusters()):
-            self._made("made_cluster")  # before it is: half a cluster has to go, too
+            self.note_made("made_cluster")  # before it is: half a cluster has to go, too
             stage.figure(f"made {self.target.context}")
         if minikube:
-            kind.start_minikube(self._tell(stage))
+            kind.start_minikube(self.teller(stage))
         else:
-            kind.ensure_kind(name, self._tell(stage))
+            kind.ensure_kind(name, self.teller(stage))
 
     def registry(self, stage: Stage) -> None:
         """A registry that host, nodes and pods reach, with our images in it."""
-        chosen = registry.ensure(self.target, tell=self._tell(stage))
+        chosen = registry.ensure(self.target, tell=self.teller(stage))
         if chosen.made:
-            self._made("made_registry")
+            self.note_made("made_registry")
         for name in IMAGES:
             reference = images.push(
-                name, chosen.pull, state=self.state, tag=self.tags[name], tell=self._tell(stage, name)
+                name, chosen.pull, state=self.state, tag=self.tags[name], tell=self.teller(stage, name)
             )
             stage.figure(f"{name}@{reference.rpartition('@')[2][7:19]}")
 
+    def models_registry(self, stage: Stage) -> None:
+        """Where the gate of a kind cluster pushes models, also when images come from elsewhere."""
+        name = self.target.kind_name
+        if self.overlay == "kind" and name and registry.beside_kind(name, tell=self.teller(stage)):
+            self.note_made("made_registry")
+
     def gateway(self, stage: Stage) -> None:
         """Gateway API and Envoy Gateway."""
-        made = gateway.ensure_gateway(self.kubectl, self._tell(stage))
+        made = gateway.ensure_gateway(self.kubectl, self.teller(stage))
         if made:
-            self._made("made_gateway")
+            self.note_made("made_gateway")
         stage.figure("installed Envoy Gateway" if made else "Envoy Gateway is there")
 
     def deploy(self, stage: Stage) -> None:
         """The overlay, refused as a whole when the API server would not take it."""
         if not self.kubectl.find("namespace", PLATFORM):
-            self._made("made_namespaces")
-        changed = overlays.bring(self.kubectl, self.overlay, self.state, tell=self._tell(stage))
+            self.note_made("made_namespaces")
+        changed = overlays.bring(self.kubectl, self.overlay, self.state, tell=self.teller(stage))
         stage.figure(f"overlay {self.overlay}: {len(changed) or 'nothing'} changed")
 
     def ready(self, stage: Stage) -> None:
         """Every part of it."""
-        parts = wait_ready(self.kubectl, (PLATFORM, SERVING), timeout_s=READY_S, tell=self._count(stage))
+        parts = wait_ready(self.kubectl, (PLATFORM, SERVING), timeout_s=READY_S, tell=self.counter(stage))
         stage.figure(f"{len(parts)} parts ready")
 
     def pipeline(self, stage: Stage) -> None:
@@ -135,13 +149,12 @@ class Up:
             stage.figure(f"{run.model} has {len(self.versions)} versions")
             return
         stand_clock(self.kubectl, run.until)
-        last = run.until.date() - dt.timedelta(days=1)  # the last day that is whole by then
         with forward(self.kubectl, PLATFORM, "dagster-webserver", 3000) as url:
             client = DagsterClient(url)
-            tell = self._tell(stage)
-            filled = client.run("backfill", {"go_on_without_bad_days": True}, first=run.first, last=last, tell=tell)
-            trained = client.run(f"train_{run.model}", {"until": run.until.isoformat()}, tell=tell)
-        for outcome in (filled, trained, trained.then):
+            tell = self.teller(stage)
+            outcomes = [backfill(client, run, run.until, tell)]
+            outcomes.append(client.run(f"train_{run.model}", {"until": run.until.isoformat()}, tell=tell))
+        for outcome in (*outcomes, outcomes[-1].then):
             if outcome:
                 stage.figure(f"{outcome.job} {outcome.seconds:.0f} s")
         with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
@@ -155,7 +168,7 @@ class Up:
             stage.figure(f"{serves.short} serves")
             return
         version = champion.may_serve(self.versions)
-        self.release = champion.serve_first(self.kubectl, self.run.model, version, self._count(stage))
+        self.release = champion.serve_first(self.kubectl, self.run.model, version, self.counter(stage))
         stage.figure(self.release.short)
 
     def answer(self, stage: Stage) -> None:
@@ -190,24 +203,38 @@ class Up:
             "Rollouts": f"kubectl -n {SERVING} get modelrollouts",
         }
 
-    def _made(self, what: str) -> None:
+    def note_made(self, what: str) -> None:
         """Write down at once that it is ours to take away."""
         setattr(self.record, what, True)
         record.write(self.state, self.record)
 
-    def _tell(self, stage: Stage, about: str = "") -> Callable[[str], None]:
+    def teller(self, stage: Stage, about: str = "") -> Callable[[str], None]:
+        """For what works: its words become those of the stage."""
+
         def tell(words: str) -> None:
             stage.tell(f"{about}: {words}" if about else words)
             self.board.tick(stage)
 
         return tell
 
-    def _count(self, stage: Stage) -> Callable[[str, int, int], None]:
+    def counter(self, stage: Stage) -> Callable[[str, int, int], None]:
+        """The same, for work that can be counted."""
+
         def tell(doing: str, done: int, total: int) -> None:
             stage.tell(doing, done, total)
             self.board.tick(stage)
 
         return tell
+
+
+def backfill(client: DagsterClient, run: FirstRun, now: dt.datetime, tell: Callable[[str], None]) -> Outcome:
+    """Data and features of every day that is whole by `now`; a day that is there already changes nothing.
+
+    Raises:
+        DagsterError: it fails, or Dagster does not answer.
+    """
+    last = now.date() - dt.timedelta(days=1)
+    return client.run("backfill", {"go_on_without_bad_days": True}, first=run.first, last=last, tell=tell)
 
 
 def stand_clock(kubectl: Kubectl, at: dt.datetime) -> None:

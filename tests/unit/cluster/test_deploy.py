@@ -135,7 +135,7 @@ def test_a_lease_that_tells_no_time_is_dead(spec: dict[str, Any]):
 def test_a_long_deploy_renews_its_lease_and_leaves_one_that_another_took_over(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LEASE_S", 0.02)
     server = Server()
-    with module._alone(server, lambda _: None, 1.0):  # type: ignore[arg-type]
+    with module.alone(server, lambda _: None, 1.0):  # type: ignore[arg-type]
         deadline = time.monotonic() + 5
         while not any(call.startswith("patch lease") for call in server.calls):
             assert time.monotonic() < deadline, server.calls

@@ -96,3 +96,30 @@ def test_rollouts_go_first_and_without_an_operator_they_are_let_go(finished: boo
     assert down._without_rollouts(kubectl, lambda _: None) == ["deleted 2 rollouts"]  # type: ignore[arg-type]
     assert kubectl.said == said
     assert down._without_rollouts(Rollouts(finished=True), lambda _: None) == []  # type: ignore[arg-type]
+
+
+class TwoEnvironments:
+    """kubectl before a cluster with the namespaces of two environments."""
+
+    context = "ours"
+
+    def __init__(self, *spaces: str) -> None:
+        self.spaces, self.deleted = set(spaces), list[str]()
+
+    def find(self, kind: str, name: str, namespace: str | None = None) -> dict[str, object] | None:
+        return {"metadata": {"name": name}} if name in self.spaces else None
+
+    def get(self, *_: str) -> dict[str, object]:
+        return {"items": []}
+
+    def __call__(self, *args: str, timeout_s: float = 0) -> str:
+        self.deleted.append(" ".join(args[1:3]))
+        return ""
+
+
+def test_what_environments_share_stays_while_another_one_is_there():
+    kubectl = TwoEnvironments("flightdeck-platform", "flightdeck-serving", "flightdeck-staging-platform")
+    known = Record("ours", made_namespaces=True, made_gateway=True)
+    said = down._from_foreign(kubectl, known, lambda _: None)  # type: ignore[arg-type]
+    assert kubectl.deleted == ["namespace flightdeck-serving", "namespace flightdeck-platform"]
+    assert said[-1] == "left what environments share, and Envoy Gateway: staging is still there"
