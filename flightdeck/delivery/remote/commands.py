@@ -5,21 +5,38 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from flightdeck.delivery.remote.leadtime import Stage
+from flightdeck.delivery.remote.place import read
 
 WORKFLOW = Path(".github") / "workflows" / "ci.yml"
-ACT = (
-    Path("flightdeck") / "delivery" / "act.py"
-)  # of the pushed commit: it knows its own workflows' actions and their stand-ins
+ACT = Path("flightdeck") / "delivery" / "act.py"  # of the pushed commit: it knows what its own workflows need
+ACT_HOME = "act"  # in the state folder: packages and artefacts of act's jobs
+CARD_ENV = "FLIGHTDECK_CHAMPION_CARD"
 
 
-def ci(tree: Path) -> tuple[list[str], str]:
-    """The command of CI and how people call it: the workflow itself under `act`, else its targets in the same order."""
-    if shutil.which("act") and (tree / WORKFLOW).is_file() and (tree / ACT).is_file():
-        return [sys.executable, "-B", "-m", "flightdeck.delivery.act", WORKFLOW.name], "act push (ci.yml)"
-    return ["make", "ci"], "make ci"
+def ci(tree: Path, *, base: str | None, told: dict[str, str], labels: Sequence[str]) -> tuple[list[str], str]:
+    """The command of CI and how people call it: the workflow itself under `act`, else its targets in the same order.
+
+    Args:
+        base: what main was before the push.
+        told: variables for the command; what only targets can be told is added.
+        labels: act knows no pull request, so a push with labels runs the targets.
+    """
+    if base:
+        told["FLIGHTDECK_BASE"] = base
+    if not labels and shutil.which("act") and (tree / WORKFLOW).is_file() and (tree / ACT).is_file():
+        card = told.get(CARD_ENV) or os.environ.get(CARD_ENV)
+        argv = [sys.executable, "-B", "-m", "flightdeck.delivery.act", WORKFLOW.name]
+        argv += ["--before", base] if base else []
+        argv += ["--", "--var", f"CHAMPION_CARD={card}"] if card else []
+        return argv, "act push (ci.yml)"
+    if labels:
+        told["FLIGHTDECK_LABELS"] = ",".join(labels)
+    return ["make", "ci"], "make ci" + (f" with the labels {', '.join(labels)}" if labels else "")
 
 
 def deliver(environment: str) -> list[str]:
@@ -34,11 +51,30 @@ def variables(card: Path, state: Path, *, publishes: bool) -> dict[str, str]:
         publishes: the command may write the card, so its place is told also when nothing is there yet.
     """
     told = {"FLIGHTDECK_STATE": str(state), "PYTHON": sys.executable}
-    if "FLIGHTDECK_CHAMPION_CARD" not in os.environ and (publishes or card.is_file()):
-        told["FLIGHTDECK_CHAMPION_CARD"] = str(card)
+    if CARD_ENV not in os.environ and (publishes or card.is_file()):
+        told[CARD_ENV] = str(card)
     return told
 
 
-def deliver_stages(state: Path, since: float) -> list[Stage]:
-    """The stages that CD itself timed, when it left them; `since` is when it began, Unix seconds."""
-    return []
+def outcomes(state: Path) -> Iterator[dict[str, Any]]:
+    """What the gates left so far (flightdeck/delivery/outcome.py), in the order in which they ended.
+
+    Under act they come to the state folder at the end; until then they lie with the jobs' artefacts.
+    """
+    files = {path.name: path for path in (state / ACT_HOME / "artefacts").glob("outcome-*/*.json")}
+    files |= {path.name: path for path in (state / "ci").glob("*.json")}
+    for path in sorted(files.values(), key=lambda item: (item.stat().st_mtime if item.exists() else 0.0, item.name)):
+        found = read(path)
+        if isinstance(found.get("gate"), str):
+            yield found
+
+
+def deliver_stages(state: Path, environment: str, commit: str, since: float) -> list[Stage]:
+    """The stages that CD itself timed, when it left its record; `since` is when it began, Unix seconds."""
+    file = state / "deliveries" / f"{environment}.json"
+    record: Mapping[str, Any] = read(file)
+    if not record or record.get("commit") != commit or file.stat().st_mtime < since:
+        return []
+    stages = record.get("stages")
+    named = [item for item in stages if isinstance(item, dict)] if isinstance(stages, list) else []
+    return [Stage(f"CD: {item.get('name', '?')}", float(item.get("seconds") or 0.0)) for item in named]

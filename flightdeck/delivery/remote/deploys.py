@@ -38,9 +38,7 @@ def deploy_main(bare: Path) -> int:
             say("main has no commit yet: push it first")
             return 1
         place.write(here.wanted(settings.environment), commit)
-    log = here.logs / f"{settings.environment}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{commit[:9]}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    place.prune(here.logs, place.LOGS_KEPT)
+    log = here.log(settings.environment, commit)
     with log.open("ab") as out:
         # A session of its own and no file of ours: ctrl-C of the push, or its terminal closing, does not reach it.
         deploy = subprocess.Popen(
@@ -139,7 +137,7 @@ def _deliver(here: Place, settings: Settings, commit: str, lock: IO[str], *, wai
     pushed_at = float(found.get("pushed_at") or began - waited_s)
     stages = [Stage(str(stage), float(took_s)) for stage, took_s in found.get("stages") or ()]
     stages += [Stage("wait for an earlier deploy", waited_s)] if waited_s >= 1 else []
-    stages += commands.deliver_stages(state, began) or [Stage(f"deploy to {name}", ended.took_s)]
+    stages += commands.deliver_stages(state, name, commit, began) or [Stage(f"deploy to {name}", ended.took_s)]
     say("")
     for line in table(stages, time.time() - pushed_at):
         say(f"  {line}")

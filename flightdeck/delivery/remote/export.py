@@ -81,7 +81,7 @@ def export(bare: Path, tree: Path, *, commit: str, update: Update, base: str | N
         ExportFailed: it could not be made.
     """
     env = environment.clean(os.environ)
-    _empty(tree)
+    empty(tree, keep=KEPT)
     git("init", "--quiet", "--template=", str(tree), cwd=bare, env=env)
     wanted = [commit, *([base] if base else []), *([update.new] if update.kind is Kind.TAG else [])]
     packs = tree / ".git" / "objects" / "pack"
@@ -112,13 +112,15 @@ def _home(tree: Path) -> None:
     note = tree.parent / "home"
     if note.is_file() and note.read_text() != str(tree):
         shutil.rmtree(tree / ".venv", ignore_errors=True)
+        shutil.rmtree(tree.parent / "state", ignore_errors=True)
     note.write_text(str(tree))
 
 
-def _empty(tree: Path) -> None:
+def empty(tree: Path, keep: tuple[str, ...]) -> None:
+    """Take away what is in a folder, but for some names; makes the folder when it is not there."""
     tree.mkdir(parents=True, exist_ok=True)
     for entry in os.scandir(tree):
-        if entry.name in KEPT:
+        if entry.name in keep:
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, onerror=_open_up)

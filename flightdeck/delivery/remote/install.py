@@ -105,6 +105,7 @@ def make(folder: Path, *, path: Path | None, state: Path) -> Made:
         "core.logAllRefUpdates": "true",  # what a forced push left behind can be found again
         "receive.denyNonFastForwards": "false",
         "receive.denyDeletes": "false",
+        "receive.advertisePushOptions": "true",  # git push -o label=features:destructive
     }.items():
         _git("config", name, value, at=bare)
     _hooks(bare, state)

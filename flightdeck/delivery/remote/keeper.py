@@ -14,23 +14,37 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 TOO_LONG = 124
 ASKER_GONE = 125
 NOT_STARTED = 127
+MARK = "FLIGHTDECK_KEEPER"  # in the environment of all that comes from one command, also of what left its group
 _LOOK_S = 0.1
 
 
 def end_group(leader: subprocess.Popen[bytes], grace_s: float) -> None:
-    """TERM to the group, KILL after the grace; returns as soon as nobody of it is left."""
-    deadline = time.monotonic() + grace_s
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+    """INT and TERM to the group with half of the grace each, then KILL; on as soon as nobody of it is left."""
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + grace_s / 2
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader.pid, sent)
-        while _is_there(leader) and (sent is signal.SIGTERM and time.monotonic() < deadline):
+        while _is_there(leader) and (sent is not signal.SIGKILL and time.monotonic() < deadline):
             time.sleep(_LOOK_S)
     with contextlib.suppress(subprocess.TimeoutExpired):
         leader.wait(5)
+
+
+def sweep(mark: str, root: Path = Path("/proc")) -> None:
+    """KILL whatever carries the mark: steps of act and daemons have groups of their own.
+
+    Where there is no /proc, it finds nothing.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    for folder in root.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(folder.name) != os.getpid() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def _is_there(leader: subprocess.Popen[bytes]) -> bool:
@@ -47,9 +61,11 @@ def main(limit_s: float, grace_s: float, argv: list[str]) -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
     deadline = time.monotonic() + limit_s
+    mark = f"{os.getpid()}-{time.time_ns()}"
     try:
         command = subprocess.Popen(
             argv,
+            env={**os.environ, MARK: mark},
             stdin=subprocess.DEVNULL,
             process_group=0,
             preexec_fn=_default_signals,  # noqa: PLW1509 - there is one thread, and the command must hear TERM
@@ -66,6 +82,7 @@ def main(limit_s: float, grace_s: float, argv: list[str]) -> int:
         elif time.monotonic() > deadline:
             code = TOO_LONG
     end_group(command, grace_s)
+    sweep(mark)
     return code
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ class Place:
     def card(self) -> Path:
         """The champion card that a deploy leaves and CI compares with, unless the environment names another."""
         return self.root / "champion-card.json"
+
+    def log(self, slot: str, commit: str) -> Path:
+        """A new one; old ones go."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        prune(self.logs, LOGS_KEPT)
+        return self.logs / f"{slot}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{commit[:9]}.log"
 
     def tree(self, slot: str) -> Path:
         """Where a slot (`ci` or an environment) has its export."""
@@ -135,12 +141,3 @@ def prune(folder: Path, keep: int) -> None:
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime, reverse=True)[keep:]:
             path.unlink(missing_ok=True)
-
-
-def outcomes(state: Path) -> Iterator[dict[str, Any]]:
-    """What the gates left under a state folder (flightdeck/delivery/outcome.py), in the order in which they ended."""
-    files = (state / "ci").glob("*.json") if (state / "ci").is_dir() else ()
-    for path in sorted(files, key=lambda item: item.stat().st_mtime):
-        found = read(path)
-        if isinstance(found.get("gate"), str):
-            yield found

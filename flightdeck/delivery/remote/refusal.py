@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flightdeck.delivery.remote.keeper import NOT_STARTED, TOO_LONG
+from flightdeck.delivery.remote.keeper import ASKER_GONE, NOT_STARTED, TOO_LONG
 
 _MAKE = re.compile(r"make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*: )?([^\]\s]+)\] ")
 _NO_TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* No rule to make target \W([\w./-]+)")
 _LINES = 12
+
+
+FIRST = "check"  # lint, types, tests: when it is red, what the other gates find waits for the next push
+
+
+def enough(outcomes: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether CI may end here: its first gate is red, and a pusher waits for the word."""
+    return any(item.get("gate") == FIRST and item.get("findings") for item in outcomes)
 
 
 def why(*, code: int, took_s: float, outcomes: Sequence[Mapping[str, Any]], last: str, limit_s: float) -> list[str]:
@@ -29,6 +37,8 @@ def why(*, code: int, took_s: float, outcomes: Sequence[Mapping[str, Any]], last
             lines.append(f"gate {item['gate']} is red after {float(item.get('took_s') or 0):.0f} s")
             for finding in item["findings"]:
                 lines += [f"  {finding.get('what', '?')}", f"    do: {finding.get('do', '?')}"]
+            if code == ASKER_GONE and item["gate"] == FIRST:
+                lines.append("what comes behind this gate did not run")
         return lines
     if code == TOO_LONG:
         return [

@@ -69,11 +69,20 @@ def pass_on(chunk: bytes) -> None:
 
 
 def run(
-    argv: list[str], *, cwd: Path, env: dict[str, str], limit_s: float, grace_s: float, log: Path | None, holds: IO[str]
+    argv: list[str],
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    limit_s: float,
+    grace_s: float,
+    log: Path | None,
+    holds: IO[str],
+    enough: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Run it to its end, its output to our stdout and the log as it comes.
 
     Args:
+        enough: asked every now and then; True ends the command, which then has the code ASKER_GONE.
         holds: a lock that is let go only when everything of the command is gone, also when we are killed.
         log: None when our stdout is the log.
     Raises:
@@ -89,10 +98,15 @@ def run(
         )  # fmt: skip
         stack.callback(_let_go, keeper, grace_s)
         assert keeper.stdout is not None
-        last, written, ended = b"", 0, 0.0
+        last, written, ended, looked = b"", 0, 0.0, 0.0
         while not ended or time.monotonic() < ended + _AFTER_S:
             if log and os.getppid() != parent:
                 raise PusherGone("the push has ended")
+            if not ended and time.monotonic() > looked + 1:
+                looked = time.monotonic()
+                if enough():
+                    assert keeper.stdin is not None
+                    keeper.stdin.close()
             if not ended and keeper.poll() is not None:
                 ended = time.monotonic()  # what left the group may still hold the pipe
             if not select.select([keeper.stdout], [], [], _LOOK_S)[0]:
