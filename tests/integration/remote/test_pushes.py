@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 
 
+def leaves(gate, took_s, what, do):
+    """A script that leaves a red outcome as a gate does."""
+    outcome = json.dumps({"gate": gate, "took_s": took_s, "findings": [{"what": what, "do": do}]})
+    return f'mkdir -p "$FLIGHTDECK_STATE/ci"\necho \'{outcome}\' > "$FLIGHTDECK_STATE/ci/{gate}.json"\n'
+
+
 def test_main_passes_ci_and_is_deployed_once(world):
     done = world.push("main")
     assert done.returncode == 0, done.stderr
@@ -32,24 +38,15 @@ def test_a_red_push_changes_nothing_and_says_what_to_do(world):
 
 
 def test_a_gates_own_words_are_the_last_ones(world):
-    outcome = {
-        "gate": "models",
-        "took_s": 7.0,
-        "findings": [{"what": "AUC 0.60 is below 0.70", "do": "look at the features"}],
-    }
-    world.commit(
-        "worse", {"ci.sh": f"mkdir -p \"$FLIGHTDECK_STATE/ci\"\necho '{json.dumps(outcome)}' > \"$FLIGHTDECK_STATE/ci/models.json\"\nexit 1\n"}
-    )  # fmt: skip
+    red = leaves("models", 7.0, "AUC 0.60 is below 0.70", "look at the features")
+    world.commit("worse", {"ci.sh": red + "exit 1\n"})
     done = world.push("main")
     assert "gate models is red after 7 s" in done.stderr
     assert done.stderr.index("AUC 0.60 is below 0.70") < done.stderr.index("do: look at the features")
 
 
 def test_nothing_waits_for_other_gates_once_the_first_one_is_red(world):
-    outcome = {"gate": "check", "took_s": 1.0, "findings": [{"what": "lint", "do": "make format"}]}
-    world.commit(
-        "lint", {"ci.sh": f"mkdir -p \"$FLIGHTDECK_STATE/ci\"\necho '{json.dumps(outcome)}' > \"$FLIGHTDECK_STATE/ci/check.json\"\nsleep 100\n"}
-    )  # fmt: skip
+    world.commit("lint", {"ci.sh": leaves("check", 1.0, "lint", "make format") + "sleep 100\n"})
     done = world.push("main", timeout_s=30)
     assert done.returncode != 0
     assert "do: make format" in done.stderr
@@ -101,7 +98,10 @@ def test_no_git_variable_and_no_make_flag_reaches_ci_and_cd(world):
 def test_the_export_is_a_repository_of_its_own_with_the_whole_history(world):
     world.push("main")
     old = world.head
-    look = 'git log --format=%H > "{0}/log"; git rev-parse origin/main > "{0}/base"; git status --porcelain > "{0}/status"; git fsck 2>&1 > "{0}/fsck"; git remote > "{0}/remotes"\n'
+    look = (
+        'git log --format=%H > "{0}/log"; git rev-parse origin/main > "{0}/base"; git status --porcelain > "{0}/status"\n'
+        'git fsck > "{0}/fsck" 2>&1; git remote > "{0}/remotes"\n'
+    )
     world.commit(
         "look", {"ci.sh": look.format(world.marks), "name with\nnewline": "x", "-rf": "y", "ünï.txt": "crlf\n"}
     )
@@ -184,7 +184,7 @@ def test_a_branch_name_is_never_more_than_a_name(world, name):
     assert done.returncode == 0, done.stderr
     assert world.did("ci") == [world.head]
     assert world.ref(f"refs/heads/{name}") == world.head
-    assert not [path for path in world.folder.rglob("PWNED")]
+    assert not list(world.folder.rglob("PWNED"))
     assert sorted(path.name for path in world.checkout.parent.iterdir()) == before
 
 
@@ -304,8 +304,9 @@ def test_a_broken_frame_lets_nothing_in(world):
 
 def test_the_frame_needs_no_package(world):
     frame = next((world.bare / "flightdeck").glob("frame-*"))
+    what = "import flightdeck.delivery.remote.hooks"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(frame)!r}); import flightdeck.delivery.remote.hooks"],
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(frame)!r}); {what}"],
         check=False, capture_output=True, text=True, cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
