@@ -99,7 +99,8 @@ def test_the_export_is_a_repository_of_its_own_with_the_whole_history(world):
     world.push("main")
     old = world.head
     look = (
-        'git log --format=%H > "{0}/log"; git rev-parse origin/main > "{0}/base"; git status --porcelain > "{0}/status"\n'
+        'git log --format=%H > "{0}/log"; git rev-parse origin/main > "{0}/base"\n'
+        'git status --porcelain > "{0}/status"\n'
         'git fsck > "{0}/fsck" 2>&1; git remote > "{0}/remotes"\n'
     )
     world.commit(
