@@ -16,7 +16,7 @@ export ORT_DISABLE_TELEMETRY := 1
 UV := $(BIN)/python -m uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
-.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test git-remote check lint types imports format bench bench-data bench-features \
+.PHONY: help setup setup-dev lab lab-up lab-down lab-status lab-faults up down status backup restore crd load e2e e2e-all test check lint types imports format bench bench-data bench-features \
 	bench-training bench-quality bench-serving bench-operator judge-bench lock clean
 
 help: ## List the targets.
@@ -98,6 +98,7 @@ e2e-all: setup-dev ## Every cluster test, every fault and rollout; about an hour
 test: setup-dev check ## Every check and every test that needs no cluster.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(PYTEST_ARGS) --ignore=tests/e2e tests
 
+.PHONY: git-remote
 git-remote: $(VENV)/.cluster ## A local remote: `git push flightdeck main` is tested, then deployed; REMOTE=/path/name.git for its place.
 	@$(BIN)/flightdeck git-remote $(if $(REMOTE),--path "$(REMOTE)")
 
