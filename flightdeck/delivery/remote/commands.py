@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from flightdeck.delivery.remote.place import read
 WORKFLOW = Path(".github") / "workflows" / "ci.yml"
 ACT = Path("flightdeck") / "delivery" / "act.py"  # of the pushed commit: it knows what its own workflows need
 ACT_HOME = "act"  # in the state folder: packages and artefacts of act's jobs
+E2E_LEFT_OUT = "FLIGHTDECK_E2E_LEFT_OUT"  # why `make ci-e2e` must not run here
+KIND_CLUSTER = "flightdeck"  # flightdeck/cluster/target.py
 CARD_ENV = "FLIGHTDECK_CHAMPION_CARD"
 
 
@@ -37,6 +40,25 @@ def ci(tree: Path, *, base: str | None, told: dict[str, str], labels: Sequence[s
     if labels:
         told["FLIGHTDECK_LABELS"] = ",".join(labels)
     return ["make", "ci"], "make ci" + (f" with the labels {', '.join(labels)}" if labels else "")
+
+
+def apart(slot: Path) -> dict[str, str]:
+    """Variables that keep CI away from the user's clusters: a kubeconfig of its own, and no second kind cluster.
+
+    `make ci-e2e` makes a kind cluster by the name of the one that `make up` makes, on the same ports.
+    """
+    told = {"KUBECONFIG": str(slot / "kubeconfig")}
+    if shutil.which("kind") is None:
+        return told
+    try:
+        found = subprocess.run(
+            ["kind", "get", "clusters"], capture_output=True, text=True, check=False, timeout=30
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        found = ""
+    if KIND_CLUSTER in found.split():
+        told[E2E_LEFT_OUT] = f"the kind cluster {KIND_CLUSTER} is on this machine already, and CI must not touch it"
+    return told
 
 
 def deliver(environment: str) -> list[str]:

@@ -130,10 +130,12 @@ def _ci(push: _Push, item: _Wanted, lock: IO[str], passed: Path) -> bool:
     except (ExportFailed, OSError) as error:
         say(f"refused: {item.commit[:9]} could not be exported for CI, nothing changed: {error}")
         return False
-    told = commands.variables(here.card, state, publishes=False)
+    told = {**commands.variables(here.card, state, publishes=False), **commands.apart(state.parent)}
     argv, how = commands.ci(tree, base=base, told=told, labels=push.labels)
     waited_s = time.time() - push.pushed_at
     say(f"CI of {item.update.name} at {item.commit[:9]}: {how}, in an export of its own; log {log}")
+    if left_out := told.get(commands.E2E_LEFT_OUT):
+        say(f"NOT RUN: the e2e gate: {left_out}")
     ended = run(
         argv, cwd=tree, env=environment.clean(os.environ, **told), limit_s=limit_s, grace_s=_GRACE_S,
         log=log, holds=lock, enough=lambda: refusal.enough(commands.outcomes(state)),

@@ -312,3 +312,17 @@ def test_the_frame_needs_no_package(world):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert os.access(world.bare / "hooks" / "pre-receive", os.X_OK)
+
+
+def test_ci_cannot_reach_the_users_cluster_and_the_deploy_can(world):
+    tools = world.folder / "tools"
+    tools.mkdir()
+    (tools / "kind").write_text("#!/bin/sh\necho flightdeck\n")
+    (tools / "kind").chmod(0o755)
+    world.env |= {"PATH": f"{tools}:{world.env['PATH']}", "KUBECONFIG": "/users/own"}
+    note = 'echo "$KUBECONFIG $FLIGHTDECK_E2E_LEFT_OUT" > "{}/{}"\n'
+    world.commit("k", {"ci.sh": note.format(world.marks, "ci-k"), "deliver.sh": note.format(world.marks, "cd-k")})
+    done = world.push("main")
+    assert "NOT RUN: the e2e gate: the kind cluster flightdeck is on this machine already" in done.stderr
+    assert (world.marks / "ci-k").read_text().startswith(f"{world.bare}/flightdeck/ci/kubeconfig the kind cluster")
+    assert (world.marks / "cd-k").read_text() == "/users/own \n"
