@@ -92,10 +92,14 @@ def outcomes(state: Path) -> Iterator[dict[str, Any]]:
 
 
 def deliver_stages(state: Path, environment: str, commit: str, since: float) -> list[Stage]:
-    """The stages that CD itself timed, when it left its record; `since` is when it began, Unix seconds."""
+    """The stages that CD timed, from the copy of its record (flightdeck/contracts/ledger.py); none when it left none.
+
+    Args:
+        since: when it began, Unix seconds: an older copy is of an earlier deploy.
+    """
     file = state / "deliveries" / f"{environment}.json"
     record: Mapping[str, Any] = read(file)
-    if not record or record.get("commit") != commit or file.stat().st_mtime < since:
+    if not str(record.get("commit", "")).startswith(commit) or file.stat().st_mtime < since:
         return []
     stages = record.get("stages")
     named = [item for item in stages if isinstance(item, dict)] if isinstance(stages, list) else []

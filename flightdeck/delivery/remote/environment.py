@@ -16,6 +16,7 @@ _NAMES = frozenset(
         "VENV",
         "FLIGHTDECK_ENVIRONMENT",
         "FLIGHTDECK_LABELS",
+        "FLIGHTDECK_COMMIT",
         "MAKEFLAGS",
         "MFLAGS",
         "MAKELEVEL",

@@ -326,3 +326,23 @@ def test_ci_cannot_reach_the_users_cluster_and_the_deploy_can(world):
     assert "NOT RUN: the e2e gate: the kind cluster flightdeck is on this machine already" in done.stderr
     assert (world.marks / "ci-k").read_text().startswith(f"{world.bare}/flightdeck/ci/kubeconfig the kind cluster")
     assert (world.marks / "cd-k").read_text() == "/users/own \n"
+
+
+def test_the_stages_of_ci_and_cd_are_one_table(world):
+    green = json.dumps({"gate": "check", "took_s": 2.5, "findings": []})
+    record = '{"commit": "%s", "stages": [{"name": "training", "seconds": 61.0}, {"name": "rollout", "seconds": 30.0}]}'
+    ci = f'mkdir -p "$FLIGHTDECK_STATE/ci"\necho \'{green}\' > "$FLIGHTDECK_STATE/ci/check.json"\n'
+    cd = f'mkdir -p "$FLIGHTDECK_STATE/deliveries"\nprintf \'{record}\' $(git rev-parse HEAD) > "$FLIGHTDECK_STATE/deliveries/dev.json"\n'
+    world.commit("timed", {"ci.sh": ci, "deliver.sh": cd})
+    said = world.push("main").stderr
+    stages = (
+        "push and export",
+        "CI: check",
+        "CD: training",
+        "CD: rollout",
+        "lead time since the push",
+        "1. longest: CD: training",
+    )
+    places = [said.index(stage) for stage in stages]
+    assert places == sorted(places)
+    assert "fewer trials" in said
