@@ -332,7 +332,8 @@ def test_the_stages_of_ci_and_cd_are_one_table(world):
     green = json.dumps({"gate": "check", "took_s": 2.5, "findings": []})
     record = '{"commit": "%s", "stages": [{"name": "training", "seconds": 61.0}, {"name": "rollout", "seconds": 30.0}]}'
     ci = f'mkdir -p "$FLIGHTDECK_STATE/ci"\necho \'{green}\' > "$FLIGHTDECK_STATE/ci/check.json"\n'
-    cd = f'mkdir -p "$FLIGHTDECK_STATE/deliveries"\nprintf \'{record}\' $(git rev-parse HEAD) > "$FLIGHTDECK_STATE/deliveries/dev.json"\n'
+    kept = '"$FLIGHTDECK_STATE/deliveries"'
+    cd = f"mkdir -p {kept}\nprintf '{record}' $(git rev-parse HEAD) > {kept}/dev.json\n"
     world.commit("timed", {"ci.sh": ci, "deliver.sh": cd})
     said = world.push("main").stderr
     stages = (
