@@ -42,6 +42,22 @@ def ci(tree: Path, *, base: str | None, told: dict[str, str], labels: Sequence[s
     return ["make", "ci"], "make ci" + (f" with the labels {', '.join(labels)}" if labels else "")
 
 
+def first_look(tree: Path, state: Path, env: dict[str, str], *, act: bool) -> list[str] | None:
+    """`make lint` with the packages that CI itself uses: a slip is turned back before anything slow begins.
+
+    Returns:
+        None where the commit has no such target.
+    """
+    packages = [f"VENV={state / ACT_HOME / 'venv'}"] if act else []
+    try:
+        there = subprocess.run(
+            ["make", "--dry-run", *packages, "lint"], cwd=tree, env=env, capture_output=True, check=False, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ["make", *packages, "lint"] if there.returncode == 0 else None
+
+
 def apart(slot: Path) -> dict[str, str]:
     """Variables that keep CI away from the user's clusters: a kubeconfig of its own, and no second kind cluster.
 

@@ -136,10 +136,17 @@ def _ci(push: _Push, item: _Wanted, lock: IO[str], passed: Path) -> bool:
     say(f"CI of {item.update.name} at {item.commit[:9]}: {how}, in an export of its own; log {log}")
     if left_out := told.get(commands.E2E_LEFT_OUT):
         say(f"NOT RUN: the e2e gate: {left_out}")
-    ended = run(
-        argv, cwd=tree, env=environment.clean(os.environ, **told), limit_s=limit_s, grace_s=_GRACE_S,
-        log=log, holds=lock, enough=lambda: refusal.enough(commands.outcomes(state)),
-    )  # fmt: skip
+    env = environment.clean(os.environ, **told)
+    first = commands.first_look(tree, state, env, act=argv[0] != "make")
+    took_s = 0.0
+    for step in ([first] if first else []) + [argv]:
+        ended = run(
+            step, cwd=tree, env=env, limit_s=limit_s - took_s, grace_s=_GRACE_S, log=log, holds=lock,
+            enough=lambda: refusal.enough(commands.outcomes(state)),
+        )  # fmt: skip
+        took_s += ended.took_s
+        if ended.code:
+            break
     outcomes = list(commands.outcomes(state))
     for outcome in outcomes:
         for reason in outcome.get("not_run") or ():
@@ -147,14 +154,12 @@ def _ci(push: _Push, item: _Wanted, lock: IO[str], passed: Path) -> bool:
     if ended.code:
         say("")
         say(f"refused: {item.update.name} at {item.commit[:9]} does not pass CI; nothing changed, nothing is deployed")
-        for line in refusal.why(
-            code=ended.code, took_s=ended.took_s, outcomes=outcomes, last=ended.last, limit_s=limit_s
-        ):
+        for line in refusal.why(code=ended.code, took_s=took_s, outcomes=outcomes, last=ended.last, limit_s=limit_s):
             say(f"  {line}")
         say(f"  turned back after {time.time() - push.pushed_at:.0f} s; the whole log: {log}")
         return False
-    place.write(passed, {"commit": item.commit, "ref": item.update.ref, "how": how, "took_s": ended.took_s})
-    stages = [(stage.name, stage.took_s) for stage in gates(outcomes, ended.took_s)]
+    place.write(passed, {"commit": item.commit, "ref": item.update.ref, "how": how, "took_s": took_s})
+    stages = [(stage.name, stage.took_s) for stage in gates(outcomes, took_s)]
     _remember(push, item, [("push and export", waited_s), *stages])
     return True
 

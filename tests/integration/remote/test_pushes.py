@@ -347,3 +347,15 @@ def test_the_stages_of_ci_and_cd_are_one_table(world):
     places = [said.index(stage) for stage in stages]
     assert places == sorted(places)
     assert "fewer trials" in said
+
+
+def test_a_slip_that_lint_finds_is_turned_back_before_anything_slow_begins(world):
+    makefile = (world.checkout / "Makefile").read_text()
+    world.commit("lint", {"Makefile": makefile + "lint:\n\t@echo x.py:1: F401; test -e clean\n"})
+    done = world.push("main")
+    assert done.returncode != 0
+    assert "do: `make lint` in your checkout repeats it" in done.stderr
+    assert world.did("ci") == []
+    world.commit("clean", {"clean": ""})
+    assert world.push("main").returncode == 0
+    assert world.did("ci") == [world.head]
