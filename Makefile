@@ -184,6 +184,9 @@ train: $(VENV)/.cluster ## Train a model in an environment and follow its gate: 
 	@test -n "$$SPEC" || { echo "which model? make train SPEC=late" >&2; exit 2; }
 	@FLIGHTDECK_ENVIRONMENT="$${ENVIRONMENT:-dev}" $(BIN)/flightdeck pipeline run "train_$${SPEC//-/_}" $(TRAIN_ARGS)
 
+git-remote: $(VENV)/.cluster ## A local remote: `git push flightdeck main` is tested, then deployed; REMOTE=/path/name.git for its place.
+	@$(BIN)/flightdeck git-remote $(if $(REMOTE),--path "$(REMOTE)")
+
 check: lint types imports ## Lint, types and import rules.
 
 lint: setup-dev ## Style and common errors.

@@ -46,6 +46,7 @@ COMMANDS = {
     "cluster": Command("flightdeck.cli.cluster", "Run the whole loop on Kubernetes: up, down, status.", "cluster"),
     "pipeline": Command("flightdeck.cli.pipeline", "Start Dagster runs and follow them.", "cluster"),
     "load": Command("flightdeck.cli.load", "Send real requests at a constant rate, with a verdict.", "lab"),
+    "git-remote": Command("flightdeck.cli.git_remote", "Make a local remote that tests and deploys a push.", "cluster"),
     "ci": Command("flightdeck.cli.ci", "Run the gates that a push must pass.", "ci"),
     "deliver": Command("flightdeck.cli.deliver", "Carry a commit to the users of one environment.", "lab"),
     "release": Command("flightdeck.cli.release", "What was delivered: list, show, undo.", "lab"),
