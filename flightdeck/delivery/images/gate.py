@@ -114,6 +114,8 @@ def _locks(root: Path, state: Path, scanner: scanners.Scanner | None, held: poli
     try:
         pins = packages.from_locks((root / "requirements").glob("*.txt"))
         path = bill.keep(bill.of_locks(pins), "locks", state)
+        if not pins:
+            raise ValueError(f"none in {root / 'requirements'}")
     except (ValueError, OSError) as error:
         seen.refuse(f"the locks cannot be read: {error}", "run `make lock`")
         return
@@ -178,7 +180,7 @@ def _read(
         seen.complete = False
         seen.refuse(f"{name}: what is in it cannot be told: {error}", "build it again, or mend its packages' METADATA")
         return 0, None
-    for wrong in contents.forbidden(image.shipped, tests=name == "load"):
+    for wrong in contents.forbidden(image.shipped):
         seen.refuse(
             f"{name} holds {wrong}",
             "leave it out of the COPY line that brings it (and out of .dockerignore's list); what is secret in it is "
@@ -194,6 +196,9 @@ def _verdict(seen: _Seen, held: policy.Policy, today: dt.date, *, whole: bool) -
     seen.findings += policy.refusals(judged.refused)
     for it, waiver in judged.excepted:
         seen.says.append(f"{it.id} in {it.package} {it.version} may stay until {waiver.expires}: {waiver.reason}")
+    if judged.waiting:
+        ids = ", ".join(sorted({f"{it.id} ({it.package})" for it in judged.waiting})[:5])
+        seen.says.append(f"{len(judged.waiting)} of the base wait for Debian's fix: {ids}, ...")
     if judged.below:
         seen.says.append(f"{len(judged.below)} known vulnerabilities below {held.blocks_from}, which is the bar")
     if whole:
