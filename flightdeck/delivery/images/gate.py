@@ -27,6 +27,7 @@ class _Seen:
     rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     vulnerabilities: list[Vulnerability] = dataclasses.field(default_factory=list)
     complete: bool = True  # everything was scanned
+    blind: bool = False  # the scanner does not work: it is said once
 
     def refuse(self, what: str, do: str) -> None:
         self.findings.append(Finding(what=what, do=do))
@@ -89,8 +90,8 @@ def _scanner(
 
 def _cannot(why: str, held: policy.Policy, seen: _Seen) -> None:
     """A scanner was named and did not scan: red where the policy requires it, and loud anyway."""
-    seen.complete = False
-    seen.not_run.append(f"known vulnerabilities: {why}")
+    seen.complete, seen.blind = False, True
+    seen.not_run.append(f"known vulnerabilities were not looked up: {' '.join(why.split())[:300]}")
     if held.required:
         seen.refuse(
             f"the scan that images/vulnerabilities.yaml requires could not run: {why}",
@@ -99,7 +100,7 @@ def _cannot(why: str, held: policy.Policy, seen: _Seen) -> None:
 
 
 def _scan(path: Path, where: str, scanner: scanners.Scanner | None, held: policy.Policy, seen: _Seen) -> int | None:
-    if scanner is None:
+    if scanner is None or seen.blind:
         return None
     try:
         found = [dataclasses.replace(it, where=where) for it in scanner(path)]
