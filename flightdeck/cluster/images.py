@@ -247,16 +247,20 @@ def sizes(root: Path = CHECKOUT, *, names: Sequence[str] = IMAGES, budget: Path 
         CommandFailed: an image was not built, or has no budget.
     """
     path = budget or root / "images" / "budget.yaml"
-    limits = yaml.safe_load(path.read_text())
-    base_mb = _base_mb(base_image(root) or limits["base"])
+    try:
+        limits = yaml.safe_load(path.read_text())
+        base, allowed = str(limits["base"]), {name: float(mb) for name, mb in limits["above_base_mb"].items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CommandFailed(f"{path} is no budget: write `base: image` and `above_base_mb: {{name: MB}}`") from error
+    base_mb = _base_mb(base_image(root) or base)
     found = []
     for name in names:
         size = _size_mb(f"flightdeck/{name}:{content_of(name, root)}")
         if size is None:
             raise CommandFailed(f"{name} is not there; run `flightdeck images build` first")
-        if name not in limits["above_base_mb"]:
+        if name not in allowed:
             raise CommandFailed(f"{name} has no budget; write how many MB it may take into {path.name}")
-        found.append(Size(name, size - base_mb, float(limits["above_base_mb"][name])))
+        found.append(Size(name, size - base_mb, allowed[name]))
     return found
 
 

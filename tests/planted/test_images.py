@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shutil
 import subprocess
@@ -56,6 +57,15 @@ def test_an_expired_exception_saves_nobody_and_is_refused_itself(checkout: Check
         "REFUSED: the exception for CVE-0000-0001 expired on 2026-01-31 (owner platform: never called by us)"
         in ran.text
     )
+
+
+def test_an_exception_with_owner_and_date_lets_it_stay_and_is_told(checkout: Checkout):
+    pin_vulnerable(checkout)
+    except_until(checkout, (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)).isoformat())
+    ran = checkout.gate("images", "operator", PATH=str(checkout.root), **OSV)
+    assert "REFUSED: vulnerable-example" not in ran.text
+    assert "FIXTURE-2026-0001 in vulnerable-example 2.0.0 may stay until" in ran.text
+    assert "REFUSED: operator: docker is not on the PATH" in ran.text
 
 
 def test_a_scan_that_was_asked_for_and_cannot_run_is_red(checkout: Checkout):

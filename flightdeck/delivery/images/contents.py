@@ -23,22 +23,21 @@ def wanted(path: str, size: int) -> bool:
     return size <= _SMALL and (not path.startswith(_OF_OTHERS) or path.endswith((".pem", ".key")))
 
 
-def forbidden(files: Mapping[str, bytes | None], *, tests: bool = False) -> list[str]:
+def forbidden(files: Mapping[str, bytes | None]) -> list[str]:
     """What must not be in an image, each with why.
 
     Args:
         files: of every layer: what a later one hides can still be pulled.
-        tests: this image is made of tests.
     """
     found: dict[str, str] = {}
     for path, content in files.items():
-        why = _why(path, content, tests=tests)
+        why = _why(path, content)
         if why:
             found.setdefault(why, path)
     return sorted(f"/{path}: {why}" for why, path in found.items())
 
 
-def _why(path: str, content: bytes | None, *, tests: bool) -> str:
+def _why(path: str, content: bytes | None) -> str:
     parts = PurePosixPath(path).parts
     ours = not path.startswith(_OF_OTHERS)
     if ".git" in parts:
@@ -47,7 +46,7 @@ def _why(path: str, content: bytes | None, *, tests: bool) -> str:
         return "settings of a machine, often with passwords"
     if (_KEY_FILES.search(path) or (content and _KEY.search(content))) and not _TESTS_OF_PACKAGES.search(path):
         return "a private key or a password"
-    if ours and not tests and "tests" in parts[:-1]:
+    if ours and "tests" in parts[:-1]:
         return "tests, which never run there"
     return ""
 

@@ -27,6 +27,7 @@ class _Seen:
     rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     vulnerabilities: list[Vulnerability] = dataclasses.field(default_factory=list)
     complete: bool = True  # everything was scanned
+    blind: bool = False  # the scanner does not work: it is said once
 
     def refuse(self, what: str, do: str) -> None:
         self.findings.append(Finding(what=what, do=do))
@@ -89,8 +90,8 @@ def _scanner(
 
 def _cannot(why: str, held: policy.Policy, seen: _Seen) -> None:
     """A scanner was named and did not scan: red where the policy requires it, and loud anyway."""
-    seen.complete = False
-    seen.not_run.append(f"known vulnerabilities: {why}")
+    seen.complete, seen.blind = False, True
+    seen.not_run.append(f"known vulnerabilities were not looked up: {' '.join(why.split())[:300]}")
     if held.required:
         seen.refuse(
             f"the scan that images/vulnerabilities.yaml requires could not run: {why}",
@@ -99,7 +100,7 @@ def _cannot(why: str, held: policy.Policy, seen: _Seen) -> None:
 
 
 def _scan(path: Path, where: str, scanner: scanners.Scanner | None, held: policy.Policy, seen: _Seen) -> int | None:
-    if scanner is None:
+    if scanner is None or seen.blind:
         return None
     try:
         found = [dataclasses.replace(it, where=where) for it in scanner(path)]
@@ -114,6 +115,8 @@ def _locks(root: Path, state: Path, scanner: scanners.Scanner | None, held: poli
     try:
         pins = packages.from_locks((root / "requirements").glob("*.txt"))
         path = bill.keep(bill.of_locks(pins), "locks", state)
+        if not pins:
+            raise ValueError(f"none in {root / 'requirements'}")
     except (ValueError, OSError) as error:
         seen.refuse(f"the locks cannot be read: {error}", "run `make lock`")
         return
@@ -178,7 +181,7 @@ def _read(
         seen.complete = False
         seen.refuse(f"{name}: what is in it cannot be told: {error}", "build it again, or mend its packages' METADATA")
         return 0, None
-    for wrong in contents.forbidden(image.shipped, tests=name == "load"):
+    for wrong in contents.forbidden(image.shipped):
         seen.refuse(
             f"{name} holds {wrong}",
             "leave it out of the COPY line that brings it (and out of .dockerignore's list); what is secret in it is "
@@ -194,6 +197,9 @@ def _verdict(seen: _Seen, held: policy.Policy, today: dt.date, *, whole: bool) -
     seen.findings += policy.refusals(judged.refused)
     for it, waiver in judged.excepted:
         seen.says.append(f"{it.id} in {it.package} {it.version} may stay until {waiver.expires}: {waiver.reason}")
+    if judged.waiting:
+        ids = ", ".join(sorted({f"{it.id} ({it.package})" for it in judged.waiting})[:5])
+        seen.says.append(f"{len(judged.waiting)} of the base wait for Debian's fix: {ids}, ...")
     if judged.below:
         seen.says.append(f"{len(judged.below)} known vulnerabilities below {held.blocks_from}, which is the bar")
     if whole:

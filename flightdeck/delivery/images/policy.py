@@ -49,6 +49,7 @@ class Policy(pydantic.BaseModel):
 
     Args:
         blocks_from: least severity that is refused; one that nobody rated is refused always.
+        blocks_unfixed_base: whether a vulnerability of a Debian package for which Debian has no fix yet is refused too.
         required: a scan that a scanner was named for and that could not run is refused as well.
         longest_days: an exception may reach no further.
     """
@@ -56,6 +57,7 @@ class Policy(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     blocks_from: str
+    blocks_unfixed_base: bool
     required: bool
     longest_days: int = pydantic.Field(gt=0, le=366)
     exceptions: tuple[Waiver, ...] = ()
@@ -82,26 +84,29 @@ def load(path: Path) -> Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """What a scan comes to: refused, tolerated until its exception ends, and below the bar."""
+    """What a scan comes to: refused, tolerated until its exception ends, waiting for Debian's fix, below the bar."""
 
     refused: tuple[Vulnerability, ...]
     excepted: tuple[tuple[Vulnerability, Waiver], ...]
+    waiting: tuple[Vulnerability, ...]
     below: tuple[Vulnerability, ...]
 
 
 def judge(found: Iterable[Vulnerability], policy: Policy, today: dt.date) -> Judged:
     """Sort what was found; an exception that expired excuses nothing."""
     bar = Severity.of(policy.blocks_from)
-    refused, excepted, below = [], [], []
+    refused, excepted, waiting, below = [], [], [], []
     for it in sorted(set(found)):
         held = next((x for x in policy.exceptions if x.covers(it) and x.expires >= today), None)
         if it.severity < bar:
             below.append(it)
         elif held:
             excepted.append((it, held))
+        elif it.kind is Kind.DEB and not it.fixed_in and not policy.blocks_unfixed_base:
+            waiting.append(it)
         else:
             refused.append(it)
-    return Judged(tuple(refused), tuple(excepted), tuple(below))
+    return Judged(tuple(refused), tuple(excepted), tuple(waiting), tuple(below))
 
 
 def of_exceptions(policy: Policy, today: dt.date) -> list[Finding]:

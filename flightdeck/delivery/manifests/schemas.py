@@ -101,7 +101,7 @@ def unknown_kinds(kinds: Iterable[str]) -> str:
     """The sentence about what was not checked."""
     return (
         f"no schema here for {', '.join(sorted(set(kinds)))}: name a folder with their CRDs in GATEWAY_CHART; the API "
-        "server's own check runs in `make ci-e2e`"
+        "server's own check runs in `make e2e`"
     )
 
 

@@ -145,3 +145,9 @@ def test_an_image_without_a_budget_is_refused(checkout, asked):
     (checkout / "images" / "budget.yaml").write_text("base: b\nabove_base_mb: {}\n")
     with pytest.raises(CommandFailed, match=r"mlflow has no budget; .* into budget\.yaml"):
         images.sizes(checkout, names=("mlflow",))
+
+
+def test_a_budget_that_is_none_is_refused_with_what_to_write(checkout, asked):
+    (checkout / "images" / "budget.yaml").write_text("above_base_mb: 3\n")
+    with pytest.raises(CommandFailed, match="is no budget: write `base: image`"):
+        images.sizes(checkout, names=("mlflow",))

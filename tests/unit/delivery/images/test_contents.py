@@ -39,10 +39,6 @@ def test_what_only_looks_like_it_is_not(path, content):
     assert contents.forbidden({path: content}) == []
 
 
-def test_an_image_of_tests_may_hold_tests():
-    assert contents.forbidden({"app/tests/load/a.py": b""}, tests=True) == []
-
-
 @pytest.mark.parametrize(
     ("user", "root"), [("", True), ("root", True), ("0", True), ("0:0", True), ("app", True), ("10001:10001", False)]
 )

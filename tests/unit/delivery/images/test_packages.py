@@ -90,5 +90,5 @@ def test_a_debian_package_carries_what_trivy_matches_by():
 
 
 def test_a_bill_that_the_schema_refuses_is_not_written():
-    with pytest.raises(bill.BillError, match="not valid"):
+    with pytest.warns(UserWarning, match="1024"), pytest.raises(bill.BillError, match="not valid"):
         bill.of_image("x", "sha256:1", [Package(Kind.PYPI, "a", "1" * 2000)])

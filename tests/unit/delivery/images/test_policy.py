@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import pytest
@@ -15,7 +16,8 @@ WAIVER = {"id": "CVE-1", "reason": "never called", "owner": "platform", "expires
 
 
 def held(*waivers, **more):
-    return policy.Policy(blocks_from="high", required=True, longest_days=90, exceptions=waivers, **more)
+    given = {"blocks_from": "high", "blocks_unfixed_base": False, "required": True, "longest_days": 90, **more}
+    return policy.Policy(exceptions=waivers, **given)
 
 
 def vulnerability(severity=Severity.HIGH, identity="GHSA-1", package="foo", fixed_in="2.0", **more):
@@ -26,6 +28,14 @@ def vulnerability(severity=Severity.HIGH, identity="GHSA-1", package="foo", fixe
 def test_from_the_bar_on_and_unrated_is_refused(severity):
     judged = policy.judge([vulnerability(severity)], held(), TODAY)
     assert bool(judged.refused) is (severity in (Severity.HIGH, Severity.CRITICAL, Severity.UNKNOWN))
+
+
+@pytest.mark.parametrize("blocks", (True, False))
+def test_debian_without_a_fix_waits_unless_the_policy_says_otherwise(blocks):
+    unfixed = dataclasses.replace(vulnerability(fixed_in=""), kind=Kind.DEB)
+    judged = policy.judge([unfixed], held(blocks_unfixed_base=blocks), TODAY)
+    assert (bool(judged.refused), bool(judged.waiting)) == (blocks, not blocks)
+    assert policy.judge([vulnerability(fixed_in="")], held(), TODAY).refused, "a Python package can be replaced"
 
 
 def test_an_exception_holds_through_its_last_day_and_by_any_name():
@@ -68,7 +78,7 @@ def test_without_a_fix_the_way_out_is_another_package():
     assert "no fixed version is known: replace foo" in finding.do
 
 
-HEAD = "blocks_from: high\nrequired: true\nlongest_days: 9\n"
+HEAD = "blocks_from: high\nblocks_unfixed_base: false\nrequired: true\nlongest_days: 9\n"
 
 
 @pytest.mark.parametrize(
