@@ -83,7 +83,7 @@ def with_stubs(clone: Path, red: str = "") -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("red", ["", "data"], ids=["green", "red"])
-def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(red: str, clone: Path, monkeypatch):
+def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(red: str, clone: Path):
     with_stubs(clone, red)
     ran, told = run("ci.yml", clone)
     act.gather(clone.parent / "act", clone.parent / "state")
@@ -99,6 +99,116 @@ def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(r
         assert "data: failure" in told
     else:
         assert "Every gate that this change needs has passed" in report
+
+
+DIGEST = "sha256:" + "a" * 64
+CD_STUBS = """
+ci-images:
+\t@mkdir -p $(FLIGHTDECK_STATE)/ci/sbom && echo '{}' > $(FLIGHTDECK_STATE)/ci/sbom/predictor.cdx.json
+
+images:
+\t@mkdir -p $(FLIGHTDECK_STATE)
+\t@echo '{"digests": {"flightdeck/predictor": "$(REGISTRY)/predictor@DIGEST"}}' > $(FLIGHTDECK_STATE)/images.json
+
+up down:
+\t@echo "$@ of a $${CLUSTER:-cluster}"
+
+deliver:
+\t@echo "delivers to $$ENVIRONMENT, cluster=$$CLUSTER, digests=$$(test -z "$$DIGESTS" || cat "$$DIGESTS")"
+
+train:
+\t@echo "trains $$SPEC in $$ENVIRONMENT"
+""".replace('DIGEST"', f'{DIGEST}"')
+
+
+def with_cd_stubs(clone: Path) -> None:
+    """What needs a registry or a cluster only says what it was asked for; CI's word, signatures and files are real."""
+    path = clone / "Makefile"
+    text = re.sub(r"^(?:ci-images|images|deliver|train|up|down):.*\n(?:\t.*\n)+", "", path.read_text(), flags=re.M)
+    path.write_text(text + CD_STUBS)
+
+
+@needs_act
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runner", ["", "ubuntu-24.04"], ids=["a kind cluster in the job", "a deploy runner"])
+def test_one_build_goes_from_environment_to_environment(runner: str, clone: Path):
+    with_cd_stubs(clone)
+    options = (
+        "--var",
+        "REGISTRY=localhost:5001/Some/Flightdeck",
+        *(("--var", f"DEPLOY_RUNNER={runner}") if runner else ()),
+    )
+    ran, told = run("cd.yml", clone, *options)
+    assert ran.code == 0, told
+    assert f"NOT RUN: attestation of localhost:5001/some/flightdeck/predictor@{DIGEST}" in told
+    assert "NOT RUN: signatures of 1 images" in told
+    assert [f"| delivers to {it}," in told for it in ("dev", "staging", "production")] == [
+        True,
+        bool(runner),
+        bool(runner),
+    ]
+    assert ("delivers to dev, cluster=kind, digests=\n" in told) is not bool(runner)
+    assert (f"predictor@{DIGEST}" in told.split("delivers to dev")[1].split("\n")[0]) is bool(runner)
+    assert ("| down of a" in told) is not bool(runner)
+    left_out = 1 if runner else 2  # the cluster is not taken away, or there is none that stays
+    assert len(ran.executed) == ran.steps - left_out
+
+
+@needs_act
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_training_is_asked_for_by_name_and_an_unknown_name_trains_nothing(clone: Path):
+    with_cd_stubs(clone)
+    words = ("--input", "spec=late", "--input", "environment=dev")
+    ran, told = run("train.yml", clone, *words, event="workflow_dispatch")
+    assert (ran.code, ran.share) == (0, 1.0), told
+    assert "trains late in dev" in told
+    for spec, trains in (("late", True), ("$(touch /tmp/x)", False)):
+        event = {"action": "train", "client_payload": {"spec": spec}}
+        told_to = io.StringIO()
+        home = clone.parent / "act"
+        act.run("train.yml", root=clone, home=home, event="repository_dispatch", payload=event, log=told_to)
+        assert ("trains late in dev" in told_to.getvalue()) is trains
+
+
+def tagged(clone: Path) -> str:
+    """A release is a tag on a commit that says the same version and has notes about it."""
+    version = re.search(r'^version = "(.*)"$', (clone / "pyproject.toml").read_text(), re.M)
+    assert version
+    changelog = clone / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("## Unreleased", f"## {version[1]}", 1))
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qam", "Release"],
+        cwd=clone,
+        check=True,
+    )
+    subprocess.run(["git", "tag", f"v{version[1]}"], cwd=clone, check=True)
+    subprocess.run(["git", "checkout", "-q", f"v{version[1]}"], cwd=clone, check=True)
+    return f"v{version[1]}"
+
+
+@needs_act
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders the overlays")
+def test_a_tag_becomes_files_with_checksums(clone: Path):
+    with_cd_stubs(clone)
+    path = clone / "Makefile"  # each image that the manifests name
+    names = "predictor pipelines mlflow operator"
+    every = ", ".join(f'"flightdeck/{it}": "$(REGISTRY)/{it}@{DIGEST}"' for it in names.split())
+    path.write_text(re.sub(r'"digests": \{.*?\}', f'"digests": {{{every}}}', path.read_text()))
+    tag = tagged(clone)
+    payload = {"ref": f"refs/tags/{tag}"}
+    told_to = io.StringIO()
+    ran = act.run(
+        "release.yml", root=clone, home=clone.parent / "act", payload=payload, log=told_to,
+        options=("--var", "REGISTRY=localhost:5001/Some/Flightdeck"),
+    )  # fmt: skip
+    assert (ran.code, ran.share) == (0, 1.0), told_to.getvalue()
+    files = clone.parent / "act" / "artefacts" / "release"
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=files, check=True)
+    assert f"localhost:5001/some/flightdeck/predictor@{DIGEST}" in (files / "production.yaml").read_text()
 
 
 def test_without_act_it_says_what_else_to_do(monkeypatch, tmp_path):
@@ -133,16 +243,9 @@ def test_a_step_finds_nothing_of_the_hook_that_began_it():
     ],
     ids=lambda it: it if isinstance(it, str) and it.endswith(".yml") else "",
 )
-def test_nearly_every_step_of_a_workflow_is_executed(workflow, event, options, clone, monkeypatch):
-    if workflow == "release.yml":  # a release is a tag on a commit that says the same version
-        version = re.search(r'^version = "(.*)"$', (clone / "pyproject.toml").read_text(), re.M)
-        assert version
-        changelog = clone / "CHANGELOG.md"
-        changelog.write_text(changelog.read_text().replace("## Unreleased", f"## {version[1]}", 1))
-        git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run([*git, "commit", "-qam", "Release"], cwd=clone, check=True)
-        subprocess.run(["git", "tag", f"v{version[1]}"], cwd=clone, check=True)
-        subprocess.run(["git", "checkout", "-q", f"v{version[1]}"], cwd=clone, check=True)
+def test_nearly_every_step_of_a_workflow_is_executed(workflow, event, options, clone):
+    if workflow == "release.yml":
+        tagged(clone)
     ran, told = run(workflow, clone, *options, event=event)
     assert ran.code == 0, told[-3000:]
     # Staging and production need a cluster that stays: without DEPLOY_RUNNER they are left out on purpose.
