@@ -103,6 +103,7 @@ def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(r
 
 DIGEST = "sha256:" + "a" * 64
 CD_STUBS = """
+.PHONY: images
 ci-images:
 \t@mkdir -p $(FLIGHTDECK_STATE)/ci/sbom && echo '{}' > $(FLIGHTDECK_STATE)/ci/sbom/predictor.cdx.json
 
