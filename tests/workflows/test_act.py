@@ -21,6 +21,7 @@ from flightdeck.delivery import act, changes
 ROOT = Path(__file__).parents[2]
 MOST_NOT_RUN = 0.1
 REGISTRY = os.environ.get("FLIGHTDECK_ACT_REGISTRY", "localhost:5001/flightdeck")
+pytestmark = pytest.mark.xdist_group("act")
 needs_act = pytest.mark.skipif(shutil.which("act") is None, reason="act is not on the PATH")
 
 
@@ -31,16 +32,22 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def run(workflow: str, clone: Path, *options: str, event: str = "push") -> tuple[act.Ran, str]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages are installed once for all runs; what jobs hand over begins anew with each."""
+    return tmp_path_factory.mktemp("act")
+
+
+def run(workflow: str, clone: Path, home: Path, *options: str, event: str = "push") -> tuple[act.Ran, str]:
     told = io.StringIO()
-    ran = act.run(workflow, root=clone, home=clone.parent / "act", event=event, options=options, log=told)
+    ran = act.run(workflow, root=clone, home=home, event=event, options=options, log=told)
     print(told.getvalue()[-20_000:], "\n".join(ran.table()), sep="\n")
     return ran, told.getvalue()
 
 
 @needs_act
-def test_act_runs_a_job_in_a_checkout_of_its_own_and_the_steps_are_counted(clone: Path):
-    ran, told = run("ci.yml", clone, "-j", "changes")
+def test_act_runs_a_job_in_a_checkout_of_its_own_and_the_steps_are_counted(clone: Path, home: Path):
+    ran, told = run("ci.yml", clone, home, "-j", "changes")
     assert ran.code == 0, told
     assert ran.executed == {("changes", "changes")}
     assert ran.jobs["changes"].result == "success"
@@ -49,10 +56,10 @@ def test_act_runs_a_job_in_a_checkout_of_its_own_and_the_steps_are_counted(clone
 
 
 @needs_act
-def test_a_red_job_makes_the_run_red_and_what_waits_for_it_does_not_run(clone: Path):
+def test_a_red_job_makes_the_run_red_and_what_waits_for_it_does_not_run(clone: Path, home: Path):
     path = clone / ".github" / "workflows" / "ci.yml"
     path.write_text(path.read_text().replace("run: make ci-changes", "run: make ci-changez"))
-    ran, told = run("ci.yml", clone, "-j", "changes")
+    ran, told = run("ci.yml", clone, home, "-j", "changes")
     assert ran.code != 0
     assert ran.jobs["changes"].result == "failure"
     assert "ci-changez" in told
@@ -83,10 +90,10 @@ def with_stubs(clone: Path, red: str = "") -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("red", ["", "data"], ids=["green", "red"])
-def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(red: str, clone: Path):
+def test_every_job_hands_its_word_to_the_report_and_the_verdict_is_that_of_all(red: str, clone: Path, home: Path):
     with_stubs(clone, red)
-    ran, told = run("ci.yml", clone)
-    act.gather(clone.parent / "act", clone.parent / "state")
+    ran, told = run("ci.yml", clone, home)
+    act.gather(home, clone.parent / "state")
     report = (clone.parent / "state" / "ci" / "report.md").read_text()
     assert ran.share == 1, "every run: step was executed"
     assert {name for name, job in ran.jobs.items() if job.result == "failure"} == ({red, "ci"} if red else set()), told
@@ -133,14 +140,14 @@ def with_cd_stubs(clone: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("runner", ["", "ubuntu-24.04"], ids=["a kind cluster in the job", "a deploy runner"])
-def test_one_build_goes_from_environment_to_environment(runner: str, clone: Path):
+def test_one_build_goes_from_environment_to_environment(runner: str, clone: Path, home: Path):
     with_cd_stubs(clone)
     options = (
         "--var",
         "REGISTRY=localhost:5001/Some/Flightdeck",
         *(("--var", f"DEPLOY_RUNNER={runner}") if runner else ()),
     )
-    ran, told = run("cd.yml", clone, *options)
+    ran, told = run("cd.yml", clone, home, *options)
     assert ran.code == 0, told
     assert f"NOT RUN: attestation of localhost:5001/some/flightdeck/predictor@{DIGEST}" in told
     assert "NOT RUN: signatures of 1 images" in told
@@ -159,16 +166,15 @@ def test_one_build_goes_from_environment_to_environment(runner: str, clone: Path
 @needs_act
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_training_is_asked_for_by_name_and_an_unknown_name_trains_nothing(clone: Path):
+def test_a_training_is_asked_for_by_name_and_an_unknown_name_trains_nothing(clone: Path, home: Path):
     with_cd_stubs(clone)
     words = ("--input", "spec=late", "--input", "environment=dev")
-    ran, told = run("train.yml", clone, *words, event="workflow_dispatch")
+    ran, told = run("train.yml", clone, home, *words, event="workflow_dispatch")
     assert (ran.code, ran.share) == (0, 1.0), told
     assert "trains late in dev" in told
     for spec, trains in (("late", True), ("$(touch /tmp/x)", False)):
         event = {"action": "train", "client_payload": {"spec": spec}}
         told_to = io.StringIO()
-        home = clone.parent / "act"
         act.run("train.yml", root=clone, home=home, event="repository_dispatch", payload=event, log=told_to)
         assert ("trains late in dev" in told_to.getvalue()) is trains
 
@@ -193,7 +199,7 @@ def tagged(clone: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders the overlays")
-def test_a_tag_becomes_files_with_checksums(clone: Path):
+def test_a_tag_becomes_files_with_checksums(clone: Path, home: Path):
     with_cd_stubs(clone)
     path = clone / "Makefile"  # each image that the manifests name
     names = "predictor pipelines mlflow operator"
@@ -203,11 +209,11 @@ def test_a_tag_becomes_files_with_checksums(clone: Path):
     payload = {"ref": f"refs/tags/{tag}"}
     told_to = io.StringIO()
     ran = act.run(
-        "release.yml", root=clone, home=clone.parent / "act", payload=payload, log=told_to,
+        "release.yml", root=clone, home=home, payload=payload, log=told_to,
         options=("--var", "REGISTRY=localhost:5001/Some/Flightdeck"),
     )  # fmt: skip
     assert (ran.code, ran.share) == (0, 1.0), told_to.getvalue()
-    files = clone.parent / "act" / "artefacts" / "release"
+    files = home / "artefacts" / "release"
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=files, check=True)
     assert f"localhost:5001/some/flightdeck/predictor@{DIGEST}" in (files / "production.yaml").read_text()
 
@@ -244,10 +250,10 @@ def test_a_step_finds_nothing_of_the_hook_that_began_it():
     ],
     ids=lambda it: it if isinstance(it, str) and it.endswith(".yml") else "",
 )
-def test_nearly_every_step_of_a_workflow_is_executed(workflow, event, options, clone):
+def test_nearly_every_step_of_a_workflow_is_executed(workflow, event, options, clone, home):
     if workflow == "release.yml":
         tagged(clone)
-    ran, told = run(workflow, clone, *options, event=event)
+    ran, told = run(workflow, clone, home, *options, event=event)
     assert ran.code == 0, told[-3000:]
     # Staging and production need a cluster that stays: without DEPLOY_RUNNER they are left out on purpose.
     skipped = 2 if workflow == "cd.yml" else 0
