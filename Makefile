@@ -6,8 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUPS := core service pipeline orchestration tracking report load operator cluster lab ci
 export FLIGHTDECK_STATE ?= $(CURDIR)/.flightdeck
+# An owner's name may have capitals, an image's may not.
 ifdef REGISTRY
-override REGISTRY := $(shell printf %s "$$REGISTRY" | tr A-Z a-z)  # an owner's name may have capitals, an image's may not
+override REGISTRY := $(shell printf %s "$$REGISTRY" | tr A-Z a-z)
 endif
 # No part reports home.
 export DO_NOT_TRACK := 1

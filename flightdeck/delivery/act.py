@@ -87,7 +87,7 @@ class Ran:
             self.executed.add((name, str(path[0])))
         if event.get("raw_output"):
             return f"[{name}] | {words}"
-        machinery = event.get("stage") == "Post" or words.rstrip().endswith(("Set up job", "Complete job"))
+        machinery = event.get("stage") in ("Pre", "Post") or words.rstrip().endswith(("Set up job", "Complete job"))
         own = words.strip().startswith(SIGNS) and not machinery and len(path) <= 1
         return f"[{name}] {words.strip()}" if own or event.get("level") in ("error", "fatal") else ""
 

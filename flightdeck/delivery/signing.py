@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from flightdeck.cluster.commands import run
 
 BILLS = "ci/sbom"  # below the state folder; `make ci-images` writes them
 TIMEOUT_S = 180
+REFERENCE = re.compile(r"[a-z0-9.:_/-]+@sha256:[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,9 @@ def subjects(pushed: Mapping[str, str], state: Path, *, root: Path) -> list[Subj
         raise ValueError("no image was pushed from this checkout; run `make images REGISTRY=...` first")
     found = []
     for short, reference in sorted(pushed.items()):
-        name, at, digest = reference.partition("@")
-        if not at or not digest.startswith("sha256:") or name != name.lower():
-            raise ValueError(f"{short}: {reference} is not a lower-case name with a digest; push it again")
+        name, _, digest = reference.partition("@")
+        if not REFERENCE.fullmatch(reference):
+            raise ValueError(f"{short}: {reference!r} is not a lower-case name with a digest; push it again")
         bill = state / BILLS / f"{short.rpartition('/')[2]}.cdx.json"
         found.append(Subject(name, digest, str(bill.relative_to(root)) if bill.is_file() else ""))
     return found

@@ -59,7 +59,9 @@ def test_each_image_is_named_by_digest_with_its_bill(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("pushed", [{}, {"a": "ghcr.io/o/r/a:tag"}, {"a": f"ghcr.io/O/r/a@{DIGEST}"}])
+@pytest.mark.parametrize(
+    "pushed", [{}, {"a": "ghcr.io/o/r/a:tag"}, {"a": f"ghcr.io/O/r/a@{DIGEST}"}, {"a": f"ghcr.io/o/r /a@{DIGEST}"}]
+)
 def test_what_is_not_pushed_by_digest_in_small_letters_is_refused(pushed, tmp_path: Path):
     with pytest.raises(ValueError):
         signing.subjects(pushed, tmp_path, root=tmp_path)
