@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from flightdeck.contracts.card import GateResult, Interval, ModelCard, SliceMetric
 from flightdeck.contracts.decision import Verdict
+from flightdeck.contracts.layout import STATE_ENV
 from flightdeck.contracts.model_spec import load_model_spec
 from flightdeck.delivery import behaviour
 from flightdeck.delivery.model_gate import DO, compared, differences, judge
-from flightdeck.delivery.models import off_lock, task_of
+from flightdeck.delivery.models import off_lock, own_state, task_of
 from flightdeck.delivery.outcome import Found
 from pipelines.gates.decisions import GATES
 from tests.unit.delivery.champion_cards import champion, model_card
@@ -132,6 +134,16 @@ def test_with_a_champion_the_training_is_on_its_days():
     assert task.window.holdout_until == dt.datetime(2013, 6, 30, 4, tzinfo=dt.UTC)
     assert task.champion is not None
     assert task_of(DELAY, card, until).until_utc == until
+
+
+def test_the_outcome_is_kept_where_the_caller_wants_it_after_the_run_used_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for before in ("/elsewhere", None):
+        monkeypatch.setenv(STATE_ENV, before) if before else monkeypatch.delenv(STATE_ENV)
+        with own_state(tmp_path):
+            assert os.environ[STATE_ENV] == str(tmp_path)
+        assert os.environ.get(STATE_ENV) == before
 
 
 def test_an_environment_that_is_not_the_locks_is_refused():
