@@ -60,7 +60,8 @@ def publish(card: ChampionCard, reference: str) -> str:
         {CARD_FILE: content}, {"org.opencontainers.image.title": f"what serves in {card.environment}: {models}"}
     )
     distribution.push(image, base, repository, tag)
-    return f"{reference.rpartition(tag)[0].rstrip(':') or reference}@{image.digest}"
+    shown = base if "://" in reference else base.partition("://")[2]
+    return f"{shown}/{repository}@{image.digest}"
 
 
 def fetch(reference: str) -> ChampionCard:
