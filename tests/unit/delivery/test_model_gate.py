@@ -166,3 +166,13 @@ def test_a_failed_behaviour_test_is_a_finding_and_none_at_all_is_one():
     assert behaviour.outcome_of("", 4, "no such file").findings
     assert behaviour.outcome_of("<testsuites/>", 5, "").findings
     assert not behaviour.outcome_of('<testsuites><testcase name="a"/></testsuites>', 0, "").findings
+
+
+def test_the_behaviour_tests_of_a_checkout_are_really_run(tmp_path: Path):
+    assert "did not run" in behaviour.check(tmp_path).findings[0].what
+    folder = tmp_path / behaviour.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "test_rules.py").write_text("def test_up():\n    assert True\n\ndef test_down():\n    assert 1 > 2\n")
+    found = behaviour.check(tmp_path)
+    assert found.says == ("1 of 2 behaviour tests pass",)
+    assert "behaviour test test_down fails: assert 1 > 2" in found.findings[0].what
