@@ -87,7 +87,7 @@ def publish(  # noqa: PLR0917  Typer reads the signature
             signed = [champion_card.read_signed(path) for path in card]
         else:
             names = model or sorted(releases) or ["late"]
-            signed = champion_card.registered_cards(names, tracking_uri_or_env(tracking_uri), trusted)
+            signed = champion_card.registered_cards(names, tracking_uri_or_env(tracking_uri), trusted, releases)
         made = champion_card.collect(
             signed, champion_card.registered_here(layout, definitions=definitions), environment=environment,
             trusted=trusted, releases=releases, still_read=protected_services(read), now_utc=dt.datetime.now(dt.UTC),

@@ -60,7 +60,8 @@ def publish(card: ChampionCard, reference: str) -> str:
         {CARD_FILE: content}, {"org.opencontainers.image.title": f"what serves in {card.environment}: {models}"}
     )
     distribution.push(image, base, repository, tag)
-    return f"{reference.rpartition(tag)[0].rstrip(':') or reference}@{image.digest}"
+    shown = base if "://" in reference else base.partition("://")[2]
+    return f"{shown}/{repository}@{image.digest}"
 
 
 def fetch(reference: str) -> ChampionCard:
@@ -176,8 +177,10 @@ def read_signed(path: Path) -> SignedCard:
         raise CardRefused(f"{path} is no signed model card: {error}") from error
 
 
-def registered_cards(names: Sequence[str], tracking_uri: str, trusted: Collection[str]) -> list[SignedCard]:
-    """The signed cards of what the registry calls champion.
+def registered_cards(
+    names: Sequence[str], tracking_uri: str, trusted: Collection[str], releases: Mapping[str, Release] | None = None
+) -> list[SignedCard]:
+    """The signed cards of what serves: of the release where one is known, else of what the registry calls champion.
 
     Raises:
         CardRefused: a model has no champion, or its card is not to be trusted.
@@ -188,7 +191,8 @@ def registered_cards(names: Sequence[str], tracking_uri: str, trusted: Collectio
 
     found = []
     for name in names:
-        ref = load_champion(name, tracking_uri=tracking_uri)
+        release = (releases or {}).get(name)  # the alias is a copy that is repaired later
+        ref = release.model if release else load_champion(name, tracking_uri=tracking_uri)
         if ref is None:
             raise CardRefused(f"{name} has no champion yet in {tracking_uri}; promote one, or name others with --model")
         signed = signed_card(MlflowRegistry(tracking_uri), name, ref.version)

@@ -65,11 +65,10 @@ def check(
     layout = StateLayout(state / WORLD)
     shutil.rmtree(layout.root, ignore_errors=True)
     layout.root.mkdir(parents=True)
-    os.environ[STATE_ENV] = str(layout.root)  # what the features are read from
-    tasks = [task_of(spec, card, until_utc) for spec in specs]
     found = [Outcome(gate=model_gate.GATE, not_run=(unchecked,) if unchecked else ())]
-    with _quiet():
+    with _quiet(), own_state(layout.root):
         try:
+            tasks = [task_of(spec, card, until_utc) for spec in specs]
             _fill(layout, max(it.until_utc for it in tasks), tell)
         except Exception as error:  # features, checks and source are the checkout's own code
             finding = Finding(
@@ -79,6 +78,19 @@ def check(
             return found[0].model_copy(update={"findings": (finding,)})
         found += _judged(tasks, layout, trials, tell)
     return together(found)
+
+
+@contextlib.contextmanager
+def own_state(root: Path) -> Iterator[None]:
+    """The folder that feature definitions read from; afterwards the one that keeps the outcome again."""
+    before = os.environ.get(STATE_ENV)
+    os.environ[STATE_ENV] = str(root)
+    try:
+        yield
+    finally:
+        os.environ.pop(STATE_ENV)
+        if before is not None:
+            os.environ[STATE_ENV] = before
 
 
 @contextlib.contextmanager

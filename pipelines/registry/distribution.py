@@ -86,11 +86,15 @@ class Login(httpx.Auth):
     """Answers what a registry asks for: nothing, basic authentication, or a token of its own (ghcr.io, Docker Hub).
 
     User and password come from the environment; without them a token is asked for as anybody.
+
+    Args:
+        pushes: ask at once for a token that may push: some registries refuse one that may not instead of asking again.
     """
 
     requires_response_body = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, pushes: bool) -> None:
+        self._pushes = pushes
         user = os.environ.get(USER_ENV)
         login = f"{user}:{os.environ.get(PASSWORD_ENV, '')}".encode()
         self._basic = f"Basic {base64.b64encode(login).decode()}" if user else None
@@ -109,6 +113,8 @@ class Login(httpx.Auth):
         elif kind.lower() == "bearer":
             asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
             realm = asked.pop("realm", "")
+            if self._pushes:
+                asked["scope"] = re.sub(r":pull$", ":pull,push", asked.get("scope", ""))
             token = httpx.Request("GET", realm, params={k: v for k, v in asked.items() if k in {"service", "scope"}})
             if self._basic:
                 token.headers["authorization"] = self._basic
@@ -152,7 +158,7 @@ def push(image: OciImage, base: str, repository: str, tag: str) -> None:
         RegistryFailed: the registry does not answer, refuses, or stored something else.
     """
     name = repository.rpartition("/")[2]
-    with _client(base) as client:
+    with _client(base, pushes=True) as client:
         for blob in (image.layer, image.config):
             _push_blob(client, repository, blob)
         url = f"/v2/{repository}/manifests/{tag}"
@@ -194,9 +200,9 @@ def pull(base: str, repository: str, tag: str) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _client(base: str) -> Iterator[httpx.Client]:
+def _client(base: str, *, pushes: bool = False) -> Iterator[httpx.Client]:
     try:
-        with httpx.Client(base_url=base, auth=Login(), timeout=TIMEOUT_S, follow_redirects=True) as client:
+        with httpx.Client(base_url=base, auth=Login(pushes=pushes), timeout=TIMEOUT_S, follow_redirects=True) as client:
             yield client
     except httpx.HTTPError as error:
         raise RegistryFailed(f"the registry at {base} does not answer: {error or type(error).__name__}") from error

@@ -9,7 +9,8 @@ import pytest
 from flightdeck.contracts.card import ModelCard
 from tests.planted.gates_checkout import Checkout, Ran
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# One group: the run of the code as it is serves all tests here.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("planted-models")]
 
 # A shorter past than CI's, so that each run is quick; the gates and their margins are the spec's own.
 WORDS = ("--model", "late", "--until", "2013-03-22T04:00Z", "--no-behaviour")

@@ -14,15 +14,17 @@ import pytest
 
 from flightdeck.cli.main import main
 from flightdeck.contracts.artefact import ArtefactError, verify_artefact
+from flightdeck.contracts.champion_card import RegisteredObject
 from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.model_spec import ModelSpec
-from flightdeck.contracts.release import ModelRef
+from flightdeck.contracts.release import ModelRef, Release
+from flightdeck.delivery.champion_card import CardRefused, collect, registered_cards
 from pipelines.features.training_frame import TrainingFrame
 from pipelines.gates.evidence import Truncated
 from pipelines.gates.gate import GateReport, gate_candidate
 from pipelines.registry.mlflow_adapter import MlflowRegistry, RegistryRefused
-from pipelines.registry.signing import KEY_ENV, SignatureRefused
+from pipelines.registry.signing import KEY_ENV, SignatureRefused, trusted_keys
 from pipelines.registry.versions import (
     NotPromotable,
     fetch,
@@ -80,6 +82,26 @@ def test_the_first_candidate_passes_and_becomes_champion(
 ):
     assert first[1].verdict is Verdict.PROMOTE, first[1].reason
     assert load_champion("trips", tracking_uri=mlflow_server) == champion
+
+
+def test_the_champion_card_holds_the_signed_card_of_what_serves(
+    champion: ModelRef, layout: StateLayout, mlflow_server: str
+):
+    release = Release(image="code", model=champion, feature_service="trips_v1")  # type: ignore[call-arg]
+    trusted = trusted_keys(layout.keys)
+    for releases in (None, {"trips": release}):
+        (signed,) = registered_cards(["trips"], mlflow_server, trusted, releases)
+        service = RegisteredObject(kind="feature service", name="trips_v1", facts={"features of yard": "sight, queue"})
+        made = collect(
+            [signed], (service,), environment="dev", trusted=trusted, releases=releases, now_utc=datetime.now(UTC)
+        )
+        assert made.models["trips"].version == champion.version
+        assert made.models["trips"].metrics["auc"].low is not None
+    other = release.model_copy(update={"model": champion.model_copy(update={"sha256": "0" * 64})})
+    with pytest.raises(CardRefused, match="its card is about"):
+        registered_cards(["trips"], mlflow_server, trusted, {"trips": other})
+    with pytest.raises(CardRefused, match="has no champion yet"):
+        registered_cards(["nothing"], mlflow_server, trusted)
 
 
 def test_the_run_tells_what_it_was_made_from(

@@ -47,16 +47,28 @@ class OciRegistry(http.server.BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def refused(self) -> bool:
-        if not self.user or self.headers.get("authorization") == "Bearer let-in":
+        word = self.headers.get("authorization")
+        if (
+            not self.user
+            or word == "Bearer may-push"
+            or (word == "Bearer may-pull" and self.command in {"GET", "HEAD"})
+        ):
             return False
+        if word:
+            self.say(403)
+            return True
         realm = f"http://127.0.0.1:{self.server.server_address[1]}/token"
-        self.say(401, www_authenticate=f'Bearer realm="{realm}",service="r",scope="repository:a/b:pull,push"')
+        self.say(401, www_authenticate=f'Bearer realm="{realm}",service="r",scope="repository:a/b:pull"')
         return True
 
     def do_GET(self) -> None:
         if self.path.startswith("/token?"):
             asked = self.headers.get("authorization") == f"Basic {base64.b64encode(self.user.encode()).decode()}"
-            return self.say(200, json.dumps({"token": "let-in"}).encode()) if asked else self.say(403)
+            return (
+                self.say(200, json.dumps({"token": "may-push" if "push" in self.path else "may-pull"}).encode())
+                if asked
+                else self.say(403)
+            )
         if not self.refused():
             found = self.store.get(self.path.rpartition("/")[2])
             self.say(404) if found is None else self.say(200, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from flightdeck.contracts.card import GateResult, Interval, ModelCard, SliceMetric
 from flightdeck.contracts.decision import Verdict
+from flightdeck.contracts.layout import STATE_ENV
 from flightdeck.contracts.model_spec import load_model_spec
 from flightdeck.delivery import behaviour
 from flightdeck.delivery.model_gate import DO, compared, differences, judge
-from flightdeck.delivery.models import off_lock, task_of
+from flightdeck.delivery.models import off_lock, own_state, task_of
 from flightdeck.delivery.outcome import Found
 from pipelines.gates.decisions import GATES
 from tests.unit.delivery.champion_cards import champion, model_card
@@ -134,6 +136,16 @@ def test_with_a_champion_the_training_is_on_its_days():
     assert task_of(DELAY, card, until).until_utc == until
 
 
+def test_the_outcome_is_kept_where_the_caller_wants_it_after_the_run_used_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for before in ("/elsewhere", None):
+        monkeypatch.setenv(STATE_ENV, before) if before else monkeypatch.delenv(STATE_ENV)
+        with own_state(tmp_path):
+            assert os.environ[STATE_ENV] == str(tmp_path)
+        assert os.environ.get(STATE_ENV) == before
+
+
 def test_an_environment_that_is_not_the_locks_is_refused():
     lock = "polars==2.0.1 \\\n    --hash=sha256:aa\nfeast[duckdb]==0.67.0 ; python_version > '3'\nwinonly==1 \\\n"
     there = {"polars": "2.0.1", "feast": "0.67.0"}
@@ -154,3 +166,13 @@ def test_a_failed_behaviour_test_is_a_finding_and_none_at_all_is_one():
     assert behaviour.outcome_of("", 4, "no such file").findings
     assert behaviour.outcome_of("<testsuites/>", 5, "").findings
     assert not behaviour.outcome_of('<testsuites><testcase name="a"/></testsuites>', 0, "").findings
+
+
+def test_the_behaviour_tests_of_a_checkout_are_really_run(tmp_path: Path):
+    assert "did not run" in behaviour.check(tmp_path).findings[0].what
+    folder = tmp_path / behaviour.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "test_rules.py").write_text("def test_up():\n    assert True\n\ndef test_down():\n    assert 1 > 2\n")
+    found = behaviour.check(tmp_path)
+    assert found.says == ("1 of 2 behaviour tests pass",)
+    assert "behaviour test test_down fails: assert 1 > 2" in found.findings[0].what
