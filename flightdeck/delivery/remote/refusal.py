@@ -8,7 +8,9 @@ from typing import Any
 
 from flightdeck.delivery.remote.keeper import ASKER_GONE, NOT_STARTED, TOO_LONG
 
-_MAKE = re.compile(r"make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*: )?([^\]\s]+)\] ")
+_MAKE = re.compile(
+    r"make(?:\[\d+\])?: \*\*\* \[(?:[^\]]*: )?([a-z][a-z0-9-]*)\] "
+)  # a target that people call, no file
 _NO_TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* No rule to make target \W([\w./-]+)")
 _LINES = 12
 

@@ -79,7 +79,7 @@ class World:
     def head(self) -> str:
         return self.git("rev-parse", "HEAD")
 
-    def push(self, *args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def push(self, *args: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
         """The push of a user: everything that they see is in stderr."""
         return subprocess.run(
             ["git", "push", "flightdeck", *args], cwd=self.checkout, env=self.env, capture_output=True, text=True,

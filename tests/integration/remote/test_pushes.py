@@ -46,8 +46,8 @@ def test_a_gates_own_words_are_the_last_ones(world):
 
 
 def test_nothing_waits_for_other_gates_once_the_first_one_is_red(world):
-    world.commit("lint", {"ci.sh": leaves("check", 1.0, "lint", "make format") + "sleep 100\n"})
-    done = world.push("main", timeout_s=30)
+    world.commit("lint", {"ci.sh": leaves("check", 1.0, "lint", "make format") + "sleep 1000\n"})
+    done = world.push("main", timeout_s=150)
     assert done.returncode != 0
     assert "do: make format" in done.stderr
     assert "did not run" in done.stderr

@@ -108,6 +108,7 @@ def test_a_refusal_without_an_outcome_shows_the_end_of_the_log_and_the_innermost
     last = "x.py:1: E501\nmake[1]: *** [Makefile:88: lint] Error 1\nmake: *** [Makefile:9: ci] Error 2\n"
     assert said(2, last).startswith("`make lint` failed (exit code 2)")
     assert "x.py:1: E501" in said(2, last)
+    assert said(2, "make: *** [Makefile:46: /x/.venv/.dev] Error 1\n").startswith("CI failed (exit code 2)")
 
 
 def test_what_the_gates_do_not_account_for_is_a_stage():
