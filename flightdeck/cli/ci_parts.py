@@ -31,7 +31,7 @@ CHECK = (
     Part("types", _make("types"), "mend what `make types` names; it is an error that a user would meet"),
     Part("import rules", _make("imports"), "move the import; docs/architecture.md says which part may know which"),
     Part("workflows", _make("workflows"), "mend what `make workflows` names; docs/ci-cd.md has the rules"),
-    Part("unit and contract tests", _pytest("tests/unit", "tests/contract"), ALONE),
+    Part("unit and contract tests", _pytest("tests/unit", "tests/contract"), ALONE, costly=True),
 )  # fmt: skip
 INTEGRATION = (
     Part("tests with local processes, models and planted failures",

@@ -25,12 +25,14 @@ class Part:
         argv: the command.
         do: what to do when it fails.
         hold: nothing behind it runs when it failed; else the next ones run, so that one push shows all that is wrong.
+        costly: it does not begin when anything before it failed: minutes after the first red tell nobody more.
     """
 
     name: str
     argv: tuple[str, ...]
     do: str
     hold: bool = False
+    costly: bool = False
 
 
 def run_parts(
@@ -63,8 +65,8 @@ def run_parts(
     try:
         held = ""
         for part in parts:
-            if held:
-                left.append(f"{part.name}, since {held} failed")
+            if held or (part.costly and findings):
+                left.append(f"{part.name}, since {held or 'what is before it'} failed")
             elif not one(part) and part.hold:
                 held = part.name
     finally:

@@ -40,6 +40,14 @@ def test_a_gate_passes_when_all_parts_pass():
     assert "tests: 12 passed, 1 skipped" in found.says
 
 
+def test_what_takes_minutes_does_not_begin_when_the_gate_is_red_already():
+    run = Commands("lint")
+    slow = Part("tests", ("pytest",), "read it", costly=True)
+    found = run_parts("check", (LINT, UP, slow), run=run, tell=silent)
+    assert run.ran == ["lint", "up"], "quick parts all run, so that one push shows all that is wrong"
+    assert found.not_run == ("tests, since what is before it failed",)
+
+
 def test_a_failed_part_is_named_with_what_to_do_and_the_next_one_still_runs():
     run = Commands("lint")
     found = run_parts("check", (LINT, TESTS), run=run, tell=silent)
