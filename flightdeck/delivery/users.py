@@ -67,7 +67,7 @@ def smoke(url: str, host: str, release: Release, body: bytes) -> list[str]:
     Raises:
         FellShort: it does not, and did not within a minute.
     """
-    headers = {"host": host} if host else {}
+    headers = {"content-type": "application/json"} | ({"host": host} if host else {})
     deadline = time.monotonic() + SETTLES_S
     while True:
         try:
