@@ -8,7 +8,7 @@ is the paired one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from flightdeck.contracts.card import GateResult, Interval, ModelCard, SliceMetric
 from flightdeck.contracts.decision import Verdict
@@ -19,6 +19,7 @@ from pipelines.gates.metrics import NotComputable
 
 GATE = "models"
 QUALITY = "quality"
+LABEL = "models:other-holdout"  # a reviewer saw that this change cannot be compared with what serves
 EQUAL = 1e-9  # two measurements of the same rows differ by rounding at most
 SLICES_SHOWN = 8
 SLICE_HEAD = ("slice", "rows", "metric", "champion", "change", "calibration gap")
@@ -43,6 +44,11 @@ DO = {
     "size": "make the model smaller (fewer trees or leaves), or raise the margin in the spec and say why",
     "memory": "make the model smaller (fewer trees or leaves), or raise the margin in the spec and say why",
 }
+
+DO_WHEN_APART = (
+    "leave split, rows and outcomes as they are; where the change of them is meant, let a reviewer set the label "
+    f"{LABEL} on the pull request: before anything serves, the pipeline's gates compare both models"
+)
 
 
 def differences(ours: ModelCard, champion: ModelCard) -> list[str]:
@@ -114,8 +120,13 @@ def compared(spec: ModelSpec, ours: ModelCard, champion: ModelCard) -> GateResul
     )  # fmt: skip
 
 
-def judge(spec: ModelSpec, ours: ModelCard, champion: ModelCard | None) -> Outcome:
-    """The word on one model: each gate that did not let it pass is a finding, also one that could not tell."""
+def judge(spec: ModelSpec, ours: ModelCard, champion: ModelCard | None, labels: Collection[str] = ()) -> Outcome:
+    """The word on one model: each gate that did not let it pass is a finding, also one that could not tell.
+
+    Args:
+        labels: of the pull request; LABEL lets absolute gates alone decide where the holdouts differ. Without it a
+            change of the rows would be the way around the comparison.
+    """
     apart = differences(ours, champion) if champion else []
     results = {it.gate: it for it in ours.gates}
     if champion and not apart:
@@ -123,6 +134,9 @@ def judge(spec: ModelSpec, ours: ModelCard, champion: ModelCard | None) -> Outco
     absent = [name for name in GATES if name not in results]
     findings = [_finding(spec, it) for it in results.values() if it.verdict is not Verdict.PROMOTE]
     findings += [Finding(what=f"{spec.name}: {name} gave no answer", do=DO[name]) for name in absent]
+    not_compared = _not_compared(spec, champion, apart)
+    if LABEL not in labels:
+        findings += [Finding(what=words, do=DO_WHEN_APART) for words in not_compared]
     same = champion is not None and not apart
     rows = _slices(ours, champion if same else None, spec.task)
     tables: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -132,7 +146,7 @@ def judge(spec: ModelSpec, ours: ModelCard, champion: ModelCard | None) -> Outco
     }
     return Outcome(
         gate=GATE, findings=tuple(findings), says=tuple(_says(ours, champion, apart)), tables=tables,
-        not_run=_not_compared(spec, champion, apart),
+        not_run=tuple(f"{words}; the absolute gates alone decided here" for words in not_compared if LABEL in labels),
     )  # fmt: skip
 
 
@@ -140,8 +154,7 @@ def _not_compared(spec: ModelSpec, champion: ModelCard | None, apart: Sequence[s
     if champion is None or not apart:
         return ()
     return (
-        f"{spec.name}: comparison with the champion v{champion.version}: not the same holdout: {'; '.join(apart)}. The "
-        "absolute gates alone decided here; before anything serves, the pipeline's gates compare both models",
+        f"{spec.name}: no comparison with the champion v{champion.version}, not the same holdout: {'; '.join(apart)}",
     )
 
 

@@ -23,6 +23,7 @@ from flightdeck.contracts.champion_card import ChampionCard
 from flightdeck.contracts.layout import STATE_ENV, StateLayout
 from flightdeck.contracts.model_spec import CHECKOUT, ModelSpec
 from flightdeck.delivery import champion_card, model_gate
+from flightdeck.delivery.feature_gate import LABELS_ENV, labels_of
 from flightdeck.delivery.outcome import Finding, Outcome
 from pipelines.training.dataset import Window
 
@@ -179,7 +180,7 @@ def _one(
     tell(f"{spec.name}: gates")
     report = gate_candidate(candidate, None, log=False)
     (report.page.parent / CARD_FILE).write_text(report.card.model_dump_json(indent=1) + "\n")  # not signed
-    found = model_gate.judge(spec, report.card, task.champion)
+    found = model_gate.judge(spec, report.card, task.champion, labels_of((), os.environ.get(LABELS_ENV, "")))
     return found.model_copy(update={"says": (*found.says, f"{spec.name}: the page with pictures is {report.page}")})
 
 

@@ -14,7 +14,7 @@ from flightdeck.contracts.decision import Verdict
 from flightdeck.contracts.layout import STATE_ENV
 from flightdeck.contracts.model_spec import load_model_spec
 from flightdeck.delivery import behaviour
-from flightdeck.delivery.model_gate import DO, compared, differences, judge
+from flightdeck.delivery.model_gate import DO, LABEL, compared, differences, judge
 from flightdeck.delivery.models import off_lock, own_state, task_of
 from flightdeck.delivery.outcome import Found
 from pipelines.gates.decisions import GATES
@@ -102,8 +102,11 @@ def test_other_features_over_the_same_rows_are_compared_since_the_baseline_agree
         ({"metrics": {"auc": model_card().metrics["auc"]}}, "baseline"),
     ],
 )
-def test_another_holdout_is_named_and_only_the_absolute_gates_decide(changes: dict[str, Any], words: str):
-    found = judge(LATE, ours(0.6, digests=OTHER_DIGEST, **changes), model_card())
+def test_another_holdout_is_refused_until_a_label_lets_the_absolute_gates_decide(changes: dict[str, Any], words: str):
+    changed = ours(0.6, digests=OTHER_DIGEST, **changes)
+    (refused,) = judge(LATE, changed, model_card()).findings
+    assert words in refused.what and LABEL in refused.do
+    found = judge(LATE, changed, model_card(), {LABEL})
     assert found.found is Found.PASSED
     assert words in found.not_run[0] and "absolute gates alone decided" in found.not_run[0]
     assert found.tables["late: metrics"][1][3] == "not the same holdout"
