@@ -106,9 +106,7 @@ def _ruled(rendered: dict[str, list[Document]]) -> list[Finding]:
 
 
 def _broken(name: str, documents: Sequence[Document]) -> Iterable[rules.Broken]:
-    if name in BESIDE:
-        return [it for workload in rules.workloads(documents) for rule in rules.EVERY_POD for it in rule(workload)]
-    return rules.broken(documents, by_digest=name in BY_DIGEST)
+    return rules.broken(documents, by_digest=name in BY_DIGEST, whole=name not in BESIDE)
 
 
 def _planned(
