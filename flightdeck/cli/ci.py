@@ -37,7 +37,7 @@ def finish(judge: Callable[[], Outcome]) -> None:
     started = time.monotonic()
     found = judge().model_copy(update={"took_s": time.monotonic() - started})
     outcome.keep(found, layout_of(None).root)
-    outcome.summarise(f"```text\n{found.text()}\n```")
+    outcome.summarise(outcome.fenced(found.text()))
     print(found.text(), flush=True)
     raise typer.Exit(0 if found.found is outcome.Found.PASSED else 1)
 

@@ -110,4 +110,4 @@ def _tell(board: Board) -> None:
     if took:
         text = "\n".join(timetable(took))
         print(f"\nSeconds by stage:\n{text}")
-        outcome.summarise(f"```text\n{text}\n```")
+        outcome.summarise(outcome.fenced(text))

@@ -7,15 +7,19 @@ import re
 from collections.abc import Sequence
 
 LONGEST = 600  # characters of one value
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+INVISIBLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
 MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|~^$-]")
-BREAK = "\u200b"  # behind @ and # it keeps GitHub from notifying people and from linking issues
+ISSUE = re.compile(r"\bgh-(?=\d)", re.IGNORECASE)  # another way to name one
+BREAK = "\u200b"  # behind @, # and GH- it keeps GitHub from notifying people and from linking issues
 
 
 def plain(value: str, *, longest: int = LONGEST) -> str:
     """The value as one line of text that Markdown and GitHub leave alone."""
     text = INVISIBLE.sub(" ", value).strip()
     text = text if len(text) <= longest else text[: longest - 1] + "…"
+    text = ISSUE.sub(lambda found: found[0] + BREAK, text)
     # Letter by letter, so that no replacement is replaced again.
     return "".join(_letter(letter) for letter in text).replace("://", "&#58;//").replace("www.", "www&#46;")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
 from pathlib import Path
 
 import pydantic
 
 FOLDER = "ci"  # under the state folder; the comment's job collects the files of all gates there
+
+
+_COMMAND = re.compile(r"((?:^|[\r\n])\s*:|##)([:\[])")  # what GitHub's runner takes for one, in any program's words
 
 
 class Found(enum.StrEnum):
@@ -65,7 +69,7 @@ class Outcome(pydantic.BaseModel):
         lines += [f"  {sentence}" for sentence in self.says]
         lines += [f"  REFUSED: {finding.what}\n    do: {finding.do}" for finding in self.findings]
         lines += [f"  NOT RUN: {reason}" for reason in self.not_run]
-        return "\n".join(lines)
+        return _COMMAND.sub("\\1\u200b\\2", "\n".join(lines))
 
 
 def keep(outcome: Outcome, state: Path) -> Path:
@@ -91,6 +95,12 @@ def read(state: Path) -> list[Outcome]:
         except (pydantic.ValidationError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no outcome of a gate; remove it and run the gate again: {error}") from error
     return found
+
+
+def fenced(text: str) -> str:
+    """As a block of Markdown that nothing in the text can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def summarise(text: str) -> None:

@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from flightdeck.delivery.images.packages import Kind, Package
 
 Advisory = Mapping[str, Any]
+_DEBIAN = re.compile(r"(\d+:)?\d[\w.+~:-]*", re.ASCII)
 _ECOSYSTEM = {"PyPI": Kind.PYPI, "Debian": Kind.DEB}
 
 
@@ -89,7 +90,10 @@ def _vulnerability(advisory: Advisory, affected: Advisory, package: Package) -> 
         if isinstance(place.get("severity"), str)
     ]
     own = package.source_version or package.version
-    fixes = [it for it in _events(affected, "fixed") if order(package.kind, it) > order(package.kind, own)]
+    fixes = [
+        it for it in _events(affected, "fixed")
+        if _readable(package.kind, it) and order(package.kind, it) > order(package.kind, own)
+    ]  # fmt: skip
     return Vulnerability(
         advisory["id"], package.kind, package.name, package.version, Severity.of(rated[0] if rated else ""),
         min(fixes, key=lambda it: order(package.kind, it), default=""),
@@ -107,10 +111,18 @@ def _hit(affected: Advisory, package: Package) -> bool:
 
 
 def _within(events: Iterable[Mapping[str, str]], kind: Kind, own: str) -> bool:
-    """OSV's own rule: walk the events in order; the last one that is not beyond the version decides."""
+    """OSV's own rule: walk the events in order; the last one that is not beyond the version decides.
+
+    What cannot be read hides nothing: an end is left out, a beginning is before all, an own version is inside.
+    """
+    if not _readable(kind, own):
+        return True
     inside = False
     at = order(kind, own)
-    moments = [(order(kind, version), name) for event in events for name, version in event.items()]
+    moments = [
+        (order(kind, version), name) for event in events for name, version in event.items()
+        if name == "introduced" or _readable(kind, version)
+    ]  # fmt: skip
     for moment, name in sorted(moments, key=lambda it: (it[0], it[1] != "introduced")):
         if name == "introduced" and at >= moment:
             inside = True
@@ -125,13 +137,19 @@ def _events(affected: Advisory, name: str) -> list[str]:
 
 
 def order(kind: Kind, version: str) -> Any:
-    """Something that compares as the ecosystem's versions do."""
+    """Something that compares as the ecosystem's versions do; one that cannot be read is `0`, before all others."""
+    version = version if _readable(kind, version) else "0"
+    return _debian(version) if kind is Kind.DEB else Version(version)
+
+
+def _readable(kind: Kind, version: str) -> bool:
     if kind is Kind.DEB:
-        return _debian(version)
+        return bool(_DEBIAN.fullmatch(version))
     try:
-        return Version(version)
+        Version(version)
     except InvalidVersion:
-        return Version("0")  # OSV's "0": before all others; an odd version is then affected by everything
+        return False
+    return True
 
 
 def _debian(version: str) -> tuple[Any, ...]:

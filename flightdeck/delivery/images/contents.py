@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from flightdeck.delivery.images.packages import Kind, Package, distro, from_dpkg, from_metadata
@@ -23,14 +23,14 @@ def wanted(path: str, size: int) -> bool:
     return size <= _SMALL and (not path.startswith(_OF_OTHERS) or path.endswith((".pem", ".key")))
 
 
-def forbidden(files: Mapping[str, bytes | None]) -> list[str]:
+def forbidden(files: Iterable[tuple[str, bytes | None]]) -> list[str]:
     """What must not be in an image, each with why.
 
     Args:
-        files: of every layer: what a later one hides can still be pulled.
+        files: (path, content) of every layer: what a later one hides or overwrites can still be pulled.
     """
     found: dict[str, str] = {}
-    for path, content in files.items():
+    for path, content in files:
         why = _why(path, content)
         if why:
             found.setdefault(why, path)
@@ -63,8 +63,11 @@ def packages(
     """The packages of an image, and its distribution as (id, version).
 
     Raises:
-        ValueError: a METADATA is none; it is named.
+        ValueError: a METADATA is none, or what tells packages was not read; it is named.
     """
+    for path, content in files.items():
+        if content is None and (path == _DPKG or _is_metadata(path)):
+            raise ValueError(f"/{path}: a link whose content was not read; make it a file")
     release = next((text for it in _RELEASES if (text := files.get(it))), b"")
     found = from_dpkg((files.get(_DPKG) or b"").decode())
     for path, content in files.items():

@@ -151,19 +151,29 @@ def _image(
     tell(f"read {tag}")
     count, known = _read(name, tag, state=state, scanner=scanner, held=held, seen=seen)
     tell(f"start {tag}")
-    proved = smoke.SMOKES[name].proves
-    try:
-        proved += f", {smoke.smoke(name, tag, root):.0f} s"
-    except CommandFailed as error:
-        proved = "does not work"
-        seen.refuse(
-            f"{name} does not work read-only as user {smoke.USER} without capabilities and network: {error}",
-            "a path that it writes belongs under /tmp, a module that it misses into its lock or its COPY lines",
-        )
+    proved = _started(name, tag, root, seen)
     looked = "not looked up" if known is None else str(known)
     figures = (f"{size.above_mb:.0f}", f"{size.budget_mb:.0f}", str(count))
     seen.rows.append((name, *figures, looked, proved))
     seen.says.append(f"{name}: {size.above_mb:.0f} of {size.budget_mb:.0f} MB, {count} packages, {proved}")
+
+
+def _started(name: str, tag: str, root: Path, seen: _Seen) -> str:
+    """What its smoke run proves."""
+    if name not in smoke.SMOKES:
+        seen.refuse(
+            f"no smoke run for {name}: nothing shows that it works",
+            "add one to SMOKES in flightdeck/delivery/images/smoke.py",
+        )
+        return "nothing"
+    try:
+        return f"{smoke.SMOKES[name].proves}, {smoke.smoke(name, tag, root):.0f} s"
+    except CommandFailed as error:
+        seen.refuse(
+            f"{name} does not work read-only as user {smoke.USER} without capabilities and network: {error}",
+            "a path that it writes belongs under /tmp, a module that it misses into its lock or its COPY lines",
+        )
+        return "does not work"
 
 
 def _read(

@@ -19,7 +19,7 @@ Wanted = Callable[[str, int], bool]  # (path, bytes) -> whether the content is k
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What one layer adds: path -> content, None where the content was not asked for; and what it takes away."""
+    """What one layer adds: path -> content, None where it was not asked for or is a link's; and what it takes away."""
 
     files: dict[str, bytes | None]
     gone: tuple[str, ...] = ()
@@ -42,9 +42,9 @@ class Image:
     layers: tuple[Layer, ...]
 
     @property
-    def shipped(self) -> dict[str, bytes | None]:
-        """Every file of every layer: whoever pulls the image can read also what a later layer hides."""
-        return {path: content for layer in self.layers for path, content in layer.files.items()}
+    def shipped(self) -> list[tuple[str, bytes | None]]:
+        """Every file of every layer: whoever pulls the image can read also what a later layer hides or overwrites."""
+        return [it for layer in self.layers for it in layer.files.items()]
 
     @property
     def files(self) -> dict[str, bytes | None]:
@@ -118,13 +118,19 @@ def _layer(stream: IO[bytes], wanted: Wanted) -> Layer:
     gone = []
     with tarfile.open(fileobj=stream, mode="r|*") as layer:
         for member in layer:
-            path = member.name.removeprefix("./").lstrip("/")
+            path = _path(member.name)
             folder, _, name = path.rpartition("/")
             if name == _OPAQUE:
                 gone.append(folder)
             elif name.startswith(_WHITEOUT):
                 gone.append(f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/"))
+            elif member.islnk():  # to a file before it in the same layer
+                files[path] = files.get(_path(member.linkname))
             elif not member.isdir():
                 kept = layer.extractfile(member) if member.isreg() and wanted(path, member.size) else None
                 files[path] = kept.read() if kept else None
     return Layer(files, tuple(gone))
+
+
+def _path(name: str) -> str:
+    return name.removeprefix("./").lstrip("/")

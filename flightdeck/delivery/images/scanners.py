@@ -38,7 +38,7 @@ def named(environment: Mapping[str, str], *, state: Path, root: Path = CHECKOUT)
     if not name:
         return None
     if name == "trivy":
-        return Trivy(pinned("scanner", root), state / "ci" / "trivy")
+        return Trivy(pinned("scanner", root), state / "trivy")  # not in ci/, which goes to the run's artefacts
     if name == "osv":
         folder = environment.get(ADVISORIES_ENV, "")
         if not folder or not Path(folder).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -120,13 +121,17 @@ def smoke(name: str, tag: str, root: Path) -> float:
                 "PREDICTOR_ARTEFACTS": MODEL_FOLDER,
             }  # fmt: skip
         said = tuple(part for key, value in given.items() for part in ("--env", f"{key}={value}"))
-        run(("docker", "run", "--detach", "--name", container, *SHUT, *mounts, *said, tag, *it.command), timeout_s=60)
         try:
+            run(
+                ("docker", "run", "--detach", "--name", container, *SHUT, *mounts, *said, tag, *it.command),
+                timeout_s=60,
+            )
             _prove(it, container)
         except CommandFailed as error:
             raise CommandFailed(f"{error}\n  its last words:\n{_last_words(container)}") from error
         finally:
-            run(("docker", "rm", "--force", "--volumes", container), timeout_s=60)
+            with contextlib.suppress(CommandFailed):  # it may never have been made; why is what counts
+                run(("docker", "rm", "--force", "--volumes", container), timeout_s=60)
     return time.monotonic() - started
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -23,6 +24,7 @@ RATES_PER_S = plans.RATES_PER_S
 BY_DIGEST = ("production",)
 BESIDE = ("load", "backup")  # what a command of ours applies by itself
 _STAND_IN = "registry.example.internal/flightdeck"
+_ODD = (LookupError, TypeError, AttributeError, ValueError)  # what reading an object of another shape raises
 
 
 def judge(*, root: Path, rates_per_s: Sequence[float] = RATES_PER_S) -> Outcome:
@@ -32,15 +34,20 @@ def judge(*, root: Path, rates_per_s: Sequence[float] = RATES_PER_S) -> Outcome:
     for name in sorted(path.parent.name for path in (root / "k8s" / "overlays").glob("*/kustomization.yaml")):
         try:
             rendered[name] = _as_deployed(name)
-        except (CommandFailed, manifests.ManifestError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (CommandFailed, manifests.ManifestError, yaml.YAMLError) as error:
             findings.append(_unrendered(f"overlay {name}", f"k8s/overlays/{name}", error))
+        except _ODD as error:  # as it is in Git, so that schema and rules name the object
+            words = f"an object lacks what a deploy reads: {error!r}"
+            findings.append(_unrendered(f"overlay {name}", f"k8s/overlays/{name}", CommandFailed(words)))
+            with contextlib.suppress(CommandFailed, yaml.YAMLError):
+                rendered[name] = manifests.kustomize(root / "k8s" / "overlays" / name)
     for name in BESIDE:
         try:
             rendered[name] = manifests.kustomize(root / "k8s" / name)
         except (CommandFailed, yaml.YAMLError) as error:
             findings.append(_unrendered(f"k8s/{name}", f"k8s/{name}", error))
     wrong, blind = _fitting(rendered)
-    findings += wrong + _ruled(rendered)
+    findings += wrong + _ruled(rendered) + plans.unreadable(root)
     told, says, rows = _planned(root, {name: rendered[name] for name in rendered if name not in BESIDE}, rates_per_s)
     findings += told
     not_run = [schemas.unknown_kinds(blind)] if blind else []
@@ -65,6 +72,16 @@ def _as_deployed(name: str) -> list[Document]:
         return overlays.documents(name, Path(folder))
 
 
+@contextlib.contextmanager
+def _kept(what: str, findings: list[Finding]) -> Iterator[None]:
+    """What cannot be looked at is refused, not met with a traceback."""
+    try:
+        yield
+    except _ODD as error:
+        do = "mend the object of another shape; `kubectl explain` its kind tells which fields it has"
+        findings.append(Finding(what=f"{what}: {error!r}", do=do))
+
+
 def _unrendered(what: str, where: str, error: Exception) -> Finding:
     return Finding(
         what=f"{what} does not render: {str(error)[:1500]}",
@@ -75,16 +92,20 @@ def _unrendered(what: str, where: str, error: Exception) -> Finding:
 
 def _fitting(rendered: dict[str, list[Document]]) -> tuple[list[Finding], list[str]]:
     """Each distinct object against its schema."""
+    findings, blind = list[Finding](), set[str]()
+    crds: schemas.Schemas = {}
     known = [it for documents in rendered.values() for it in documents]
     chart = os.environ.get(CHART_ENV, "")
-    crds = schemas.of_crds([*known, *(schemas.in_folder(Path(chart)) if chart and Path(chart).is_dir() else ())])
+    with _kept("a CustomResourceDefinition cannot be read", findings):
+        crds = schemas.of_crds([*known, *(schemas.in_folder(Path(chart)) if chart and Path(chart).is_dir() else ())])
     places: dict[str, tuple[Document, list[str]]] = {}
     for name, documents in rendered.items():
         for it in documents:
             places.setdefault(json.dumps(it, sort_keys=True), (it, []))[1].append(name)
-    findings, blind = [], set[str]()
     for it, names in places.values():
-        wrong, unknown = schemas.checked([it], crds)
+        wrong, unknown = list[tuple[str, str]](), list[str]()
+        with _kept(f"{', '.join(names)}: {manifests.name_of(it)} could not be held to its schema", findings):
+            wrong, unknown = schemas.checked([it], crds)
         blind.update(unknown)
         findings += [
             Finding(
@@ -98,17 +119,18 @@ def _fitting(rendered: dict[str, list[Document]]) -> tuple[list[Finding], list[s
 
 def _ruled(rendered: dict[str, list[Document]]) -> list[Finding]:
     """One finding per broken rule, with all the overlays that break it."""
+    findings = list[Finding]()
     places: dict[rules.Broken, list[str]] = {}
     for name, documents in rendered.items():
-        for it in _broken(name, documents):
-            places.setdefault(it, []).append(name)
-    return [Finding(what=f"{', '.join(names)}: {it.where}: {it.what}", do=it.do) for it, names in places.items()]
+        with _kept(f"the rules could not be applied to {name}", findings):
+            for it in _broken(name, documents):
+                places.setdefault(it, []).append(name)
+    said = [Finding(what=f"{', '.join(names)}: {it.where}: {it.what}", do=it.do) for it, names in places.items()]
+    return findings + said
 
 
 def _broken(name: str, documents: Sequence[Document]) -> Iterable[rules.Broken]:
-    if name in BESIDE:
-        return [it for workload in rules.workloads(documents) for rule in rules.EVERY_POD for it in rule(workload)]
-    return rules.broken(documents, by_digest=name in BY_DIGEST)
+    return rules.broken(documents, by_digest=name in BY_DIGEST, whole=name not in BESIDE)
 
 
 def _planned(

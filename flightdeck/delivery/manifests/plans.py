@@ -26,7 +26,7 @@ _NOT_LOOKED_AT = {"tests"}  # plans that are wrong on purpose
 def in_checkout(root: Path) -> Iterator[tuple[str, Document]]:
     """(file, ModelRollout) of every YAML file, and of every example in a page."""
     for path in _texts(root):
-        text = path.read_text()
+        text = path.read_text(errors="replace")
         if KIND not in text:
             continue
         parts = re.findall(r"```ya?ml\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]
@@ -46,8 +46,22 @@ def _texts(root: Path) -> Iterator[Path]:
 def _parsed(text: str) -> Iterable[Any]:
     try:
         return list(yaml.safe_load_all(text))
-    except yaml.YAMLError:  # a template, or no manifest; what an overlay contains is rendered anyway
+    except (yaml.YAMLError, ValueError):  # a template, or no manifest; `unreadable` tells those that must be one
         return ()
+
+
+def unreadable(root: Path) -> list[Finding]:
+    """The files of specs/ and k8s/ that are no YAML: what is in them cannot be judged."""
+    findings = []
+    for path in sorted(it for folder in ("k8s", "specs") for it in (root / folder).rglob("*.y*ml")):
+        try:
+            list(yaml.safe_load_all(path.read_text()))
+        except (yaml.YAMLError, ValueError) as error:  # a value like 2026-13-45 is a ValueError
+            name = path.relative_to(root)
+            findings.append(
+                Finding(what=f"{name} is no YAML: {error}", do=f"mend its syntax: {name} must be read whole")
+            )
+    return findings
 
 
 def read(found: Document, replicas: int | None = None) -> ModelRollout:
@@ -56,21 +70,28 @@ def read(found: Document, replicas: int | None = None) -> ModelRollout:
     Raises:
         InvalidRollout: the schema refuses it.
     """
-    spec = {key: value for key, value in found["spec"].items() if key != "release"}
+    spec, meta = found.get("spec"), found.get("metadata")
+    if not isinstance(spec, dict) or not isinstance(meta, dict) or not meta.get("name"):
+        raise InvalidRollout("a ModelRollout without `metadata.name` or `spec`")
+    spec = {key: value for key, value in spec.items() if key != "release"}
     if replicas is not None:
         spec["replicas"] = replicas
-    return parse_rollout(yaml.safe_dump({**found, "spec": spec}), found["metadata"]["name"], release=stand_in())
+    return parse_rollout(yaml.safe_dump({**found, "spec": spec}), str(meta["name"]), release=stand_in())
 
 
 def replica_counts(found: Document, overlay: Sequence[Document]) -> list[int]:
     """How many replicas an overlay may give it: its own figure, and the ends of its autoscaler."""
-    counts = {found["spec"].get("replicas")}
+    try:
+        name, own = read(found).metadata.name, found["spec"].get("replicas")
+    except InvalidRollout:  # `hopeless` tells
+        return []
+    counts = {own}
     for it in overlay:
-        if it["kind"] == "HorizontalPodAutoscaler":
-            target = it["spec"]["scaleTargetRef"]
-            if (target["kind"], target["name"]) == (KIND, found["metadata"]["name"]):
-                counts |= {it["spec"].get("minReplicas"), it["spec"].get("maxReplicas")}
-    return sorted(it for it in counts if it is not None)
+        spec = it.get("spec") or {}
+        target = spec.get("scaleTargetRef") or {}
+        if it["kind"] == "HorizontalPodAutoscaler" and (target.get("kind"), target.get("name")) == (KIND, name):
+            counts |= {spec.get("minReplicas"), spec.get("maxReplicas")}
+    return sorted(it for it in counts if isinstance(it, int))
 
 
 def hopeless(name: str, found: Document, rates_per_s: Sequence[float], counts: Iterable[int] = ()) -> list[Finding]:

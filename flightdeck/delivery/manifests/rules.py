@@ -13,7 +13,13 @@ from flightdeck.cluster.manifests import OURS, Document
 from flightdeck.cluster.names import PLATFORM, SERVING
 
 SHUT = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-_EXACT = re.compile(r".+:[\w.-]*\d[\w.-]*(@sha256:[0-9a-f]{64})?")
+_EXACT = re.compile(r"[^@]+:[a-zA-Z_.-]*\d+\.\d+[\w.-]*|.+@sha256:[0-9a-f]{64}")  # 3 alone floats, and so does 17-x1.2
+_PODS = {  # kind -> where its pod is
+    "Pod": (), "PodTemplate": ("template",), "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    **dict.fromkeys(
+        ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"), ("spec", "template")
+    ),
+}  # fmt: skip
 _HOST_LEVEL = ("hostNetwork", "hostPID", "hostIPC")
 _VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret", "image",
@@ -33,12 +39,12 @@ class Workload:
     @property
     def containers(self) -> list[Document]:
         """All of them, those that run first included."""
-        return [*self.pod.get("initContainers", []), *self.pod["containers"]]
+        return [*(self.pod.get("initContainers") or ()), *self.pod["containers"]]
 
     @property
     def stays(self) -> bool:
         """It is meant to run forever."""
-        return self.kind in ("Deployment", "StatefulSet", "DaemonSet", "PodTemplate")
+        return self.kind not in ("Pod", "Job", "CronJob")
 
     def __str__(self) -> str:
         """As kubectl names it."""
@@ -55,40 +61,55 @@ class Broken:
 
 
 def workloads(documents: Sequence[Document]) -> Iterator[Workload]:
-    """Everything that makes pods."""
+    """Everything that makes pods, or is one; what lacks its pod is told by `podless`."""
     for it in documents:
-        template: Document
-        if it["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
-            template = it["spec"]["template"]
-        elif it["kind"] == "CronJob":
-            template = it["spec"]["jobTemplate"]["spec"]["template"]
-        elif it["kind"] == "PodTemplate":
-            template = it["template"]
-        else:
-            continue
-        meta = it["metadata"]
-        labels = template.get("metadata", {}).get("labels", {})
-        yield Workload(it["kind"], meta["name"], meta.get("namespace", ""), labels, template["spec"])
+        pod = _at(it, *_PODS[it["kind"]], "spec") if it["kind"] in _PODS else {}
+        if pod.get("containers"):
+            meta, labels = it["metadata"], _at(it, *_PODS[it["kind"]], "metadata", "labels")
+            yield Workload(it["kind"], meta["name"], meta.get("namespace", ""), labels, pod)
+
+
+def _at(document: Document, *path: str) -> Document:
+    """What is there; empty where nothing is."""
+    for key in path:
+        document = document.get(key) or {}
+    return document
+
+
+def podless(documents: Sequence[Document]) -> list[Broken]:
+    """What should make pods and names no container: no rule could look at it."""
+    return [
+        Broken(f"{it['kind']}/{it['metadata']['name']}", "has no pod with containers",
+               f"write {'.'.join((*_PODS[it['kind']], 'spec', 'containers'))}")
+        for it in documents
+        if it["kind"] in _PODS and not _at(it, *_PODS[it["kind"]], "spec").get("containers")
+    ]  # fmt: skip
 
 
 def images(documents: Sequence[Document]) -> dict[str, str]:
     """Image -> who names it; the Gateway's proxy, which Envoy Gateway starts, included."""
-    found = {container["image"]: str(it) for it in workloads(documents) for container in it.containers}
+    found = {
+        container["image"]: str(it)
+        for it in workloads(documents) for container in it.containers if container.get("image")
+    }  # fmt: skip
     for it in documents:
         if it["kind"] == "EnvoyProxy":
-            container = it["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"]
-            found[container["image"]] = f"EnvoyProxy/{it['metadata']['name']}"
+            container = _at(it, "spec", "provider", "kubernetes", "envoyDeployment", "container")
+            if container.get("image"):
+                found[container["image"]] = f"EnvoyProxy/{it['metadata']['name']}"
     return found
 
 
-def broken(documents: Sequence[Document], *, by_digest: bool = False) -> list[Broken]:
-    """Every rule that a rendered overlay breaks.
+def broken(documents: Sequence[Document], *, by_digest: bool = False, whole: bool = True) -> list[Broken]:
+    """Every rule that rendered manifests break.
 
     Args:
         by_digest: third-party images must be named by digest (production).
+        whole: an overlay; false: a part that comes into the namespaces of one.
     """
     found = [it for workload in workloads(documents) for rule in EVERY_POD for it in rule(workload)]
-    found += floating(documents) + namespaces(documents) + secrets_in_git(documents) + wide_roles(documents)
+    found += podless(documents) + floating(documents) + secrets_in_git(documents) + wide_roles(documents)
+    found += namespaces(documents) if whole else []
     return found + (without_digest(documents) if by_digest else [])
 
 
@@ -135,7 +156,14 @@ def without_bounds(it: Workload) -> Iterator[Broken]:
                 )  # fmt: skip
 
 
-EVERY_POD: tuple[Callable[[Workload], Iterator[Broken]], ...] = (root, open_to_the_node, without_bounds)
+def without_image(it: Workload) -> Iterator[Broken]:
+    """Kubernetes' schema lets it out, and no node can start it."""
+    for container in it.containers:
+        if not container.get("image"):
+            yield Broken(str(it), f"container {container['name']} has no image", "name it by an exact tag")
+
+
+EVERY_POD: tuple[Callable[[Workload], Iterator[Broken]], ...] = (root, open_to_the_node, without_bounds, without_image)
 
 
 def floating(documents: Sequence[Document]) -> list[Broken]:
@@ -143,7 +171,7 @@ def floating(documents: Sequence[Document]) -> list[Broken]:
     return [
         Broken(by, f"image {image} floats", "name it by an exact tag, in production with its digest as well")
         for image, by in sorted(images(documents).items())
-        if not image.startswith(OURS) and (not _EXACT.fullmatch(image) or image.endswith(":latest"))
+        if not image.startswith(OURS) and not _EXACT.fullmatch(image)
     ]
 
 
@@ -159,10 +187,10 @@ def without_digest(documents: Sequence[Document]) -> list[Broken]:
 def namespaces(documents: Sequence[Document]) -> list[Broken]:
     """Both are there, enforce "restricted", and deny all traffic that no policy opens."""
     found = []
-    labels = {it["metadata"]["name"]: it["metadata"].get("labels", {}) for it in documents if it["kind"] == "Namespace"}
+    labels = {it["metadata"]["name"]: _at(it, "metadata", "labels") for it in documents if it["kind"] == "Namespace"}
     denied = {
         it["metadata"].get("namespace") for it in documents
-        if it["kind"] == "NetworkPolicy" and it["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        if it["kind"] == "NetworkPolicy" and it.get("spec") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     }  # fmt: skip
     for name in (PLATFORM, SERVING):
         if labels.get(name, {}).get("pod-security.kubernetes.io/enforce") != "restricted":
@@ -190,5 +218,5 @@ def wide_roles(documents: Sequence[Document]) -> list[Broken]:
     return [
         Broken(f"{it['kind']}/{it['metadata']['name']}", "allows `*`", "name each resource and verb that is needed")
         for it in documents
-        if it["kind"] in ("Role", "ClusterRole") and any("*" in str(rule) for rule in it["rules"])
+        if it["kind"] in ("Role", "ClusterRole") and any("*" in str(rule) for rule in it.get("rules") or ())
     ]

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from flightdeck.delivery import act, changes, verdict
+from flightdeck.delivery.images import bill, scanners
+from flightdeck.delivery.manifests import alerts
 
 ROOT = Path(__file__).parents[3]
 WORKFLOWS = {path.stem: path for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
@@ -146,6 +148,23 @@ def test_a_job_runs_exactly_when_the_change_needs_it_and_keeps_what_it_found(job
     assert kept["if"] == "always()"
     assert kept["with"]["name"] == f"outcome-{job}"
     assert kept["with"]["include-hidden-files"] is True
+
+
+def test_the_bills_of_materials_are_kept_with_the_outcome_and_the_scanners_database_is_not():
+    kept = ROOT / read("ci")["jobs"]["images"]["steps"][-1]["with"]["path"]
+    scanner = scanners.named({scanners.SCANNER_ENV: "trivy"}, state=ROOT / ".flightdeck", root=ROOT)
+    assert isinstance(scanner, scanners.Trivy)
+    assert (ROOT / ".flightdeck" / bill.FOLDER).is_relative_to(kept)
+    assert not scanner.cache.is_relative_to(kept), "hundreds of megabytes in every run's artefacts"
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "value"),
+    [("manifests", alerts.PULL_ENV, "1"), ("images", scanners.SCANNER_ENV, "trivy")],
+)
+def test_what_needs_the_network_runs_on_github_and_elsewhere_only_when_asked(job, name, value):
+    (environment,) = [step["env"] for step in read("ci")["jobs"][job]["steps"] if "run" in step]
+    assert environment[name] == f"${{{{ !env.ACT && '{value}' || env.{name} }}}}"
 
 
 def test_check_and_changes_run_for_every_change():

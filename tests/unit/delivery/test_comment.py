@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from flightdeck.delivery.comment import LIMIT_BYTES, MARKER, Context, comment
+from flightdeck.delivery.images import policy
+from flightdeck.delivery.images.advisories import Severity, Vulnerability
+from flightdeck.delivery.images.packages import Kind
 from flightdeck.delivery.markdown import plain, sentence, table
 from flightdeck.delivery.outcome import Finding, Outcome
 from flightdeck.delivery.picture import bars
@@ -31,6 +35,7 @@ HOSTILE = [
     "@everyone", "fixes #1",
     "</details><h1>approved</h1>", "a | b | c", "```\nmermaid", MARKER, "https://evil.example",
     "www.evil.example", "**ok**\n## ✓ passed",
+    "fixes GH-1", "gh-12", "a\u061cb", "a\x85b", "a\u00adb", "a\U000e0041b", "`x` @everyone `", "<code>**b**</code>",
     "<!-- ", "a\u202eb", "&lt;b&gt;", "o/r#12", "~~no~~", "$x$", "- [x] done",
 ]  # fmt: skip
 
@@ -85,6 +90,10 @@ def test_a_value_is_shown_as_it_is_and_never_acts(value):
     for shown in (plain(value), sentence(value), table([(value, value), (value, value)])):
         bare = re.sub(r"</?code>|&#?\w+;\u200b?", "", shown)
         assert not re.search(r"[<>\[\]`@]|!\(|://|\*\*|#\d|www\.", bare), shown
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u202e\U000e0000-\U000e007f]", shown), ascii(shown)
+        assert not re.search(r"gh-\d", html.unescape(shown), re.IGNORECASE), (
+            "GitHub links it after it has read Markdown"
+        )
     text = comment([Outcome(gate="data", findings=(Finding(what=value, do=value),), says=(value,), not_run=(value,),
                             tables={value: ((value, "b"), ("1", value))})], HERE)  # fmt: skip
     assert text.count(MARKER) == 1
@@ -92,6 +101,19 @@ def test_a_value_is_shown_as_it_is_and_never_acts(value):
     assert text.count("</details>") == 1
     assert "evil.example)" not in text
     assert not re.search(r"@(?!\u200b)\w", text)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_an_advisorys_words_and_an_errors_are_one_line_of_text_in_what_to_do(value):
+    advised = Vulnerability(value, Kind.PYPI, value, "1", Severity.HIGH, value, title=value, where=value)
+    findings = (*policy.refusals([advised]), Finding(what=f"`x` does not render: {value}", do=value))
+    text = comment([Outcome(gate="images", findings=findings)], Context("a"))
+    part = text.split("### What to do\n\n")[1].split("\n\n### ")[0]
+    lines = part.removeprefix("- **").split("\n- **")
+    assert len(lines) == len(findings), part
+    for line in lines:
+        bare = re.sub(r"</?code>|<br>→|&#?\w+;\u200b?", "", line.removeprefix("images**: "))
+        assert not re.search(r"[<>\[\]`@|~*\n]|!\(|://|#\d|www\.", bare), line
 
 
 def test_a_gates_own_name_cannot_leave_the_drawing():

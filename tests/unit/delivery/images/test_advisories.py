@@ -39,6 +39,29 @@ def test_last_affected_is_affected():
     assert hit(pypi("2.0"), known) and not hit(pypi("2.0.1"), known)
 
 
+@pytest.mark.parametrize("name", ("fixed", "last_affected"))
+@pytest.mark.parametrize(
+    ("package", "odd", "more"),
+    [
+        (pypi("1.5"), "see-the-notes", {}),
+        (Package(Kind.DEB, "foo", "1.5-1", "foo", "1.5-1"), "<end-of-life>", {"name": "foo", "ecosystem": "Debian:12"}),
+        (Package(Kind.DEB, "foo", "1.5-1", "foo", "1.5-1"), "x:1", {"name": "foo", "ecosystem": "Debian:12"}),
+    ],
+)
+def test_an_end_that_cannot_be_read_ends_nothing(name, package, odd, more):
+    (found,) = known_against([package], [advisory({"introduced": "0"}, {name: odd}, **more)])
+    assert found.fixed_in == ""
+
+
+def test_a_beginning_that_cannot_be_read_is_the_first_of_all():
+    known = advisory({"introduced": "long-ago"}, {"fixed": "2.0"})
+    assert hit(pypi("1.0"), known) and not hit(pypi("2.0"), known)
+
+
+def test_an_own_version_that_cannot_be_read_is_in_every_range():
+    assert hit(pypi("my-build"), advisory({"introduced": "1.0"}, {"fixed": "2.0"}))
+
+
 def test_a_listed_version_is_hit_without_a_range():
     assert hit(pypi("1.2"), advisory(versions=["1.2"])) and not hit(pypi("1.3"), advisory(versions=["1.2"]))
 

@@ -23,7 +23,7 @@ KEY = b"-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n"
     ],
 )  # fmt: skip
 def test_what_is_secret_or_of_no_use_is_refused(path, content):
-    (wrong,) = contents.forbidden({path: content})
+    (wrong,) = contents.forbidden([(path, content)])
     assert wrong.startswith(f"/{path}: ")
 
 
@@ -36,7 +36,7 @@ def test_what_is_secret_or_of_no_use_is_refused(path, content):
     ],
 )  # fmt: skip
 def test_what_only_looks_like_it_is_not(path, content):
-    assert contents.forbidden({path: content}) == []
+    assert contents.forbidden([(path, content)]) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,44 @@ def test_layers_come_in_the_manifests_order_and_hide_but_do_not_remove(names):
     found = layers.read_archive(archive, lambda _path, size: size < 10)
     image = layers.Image("sha256:1", "", "", {}, found)
     assert image.files == {"a/b": b"1", "c": b"new"}
-    assert image.shipped == {"a/secret": b"s", "a/b": b"1", "c": b"new"}
+    assert image.shipped == [("a/secret", b"s"), ("a/b", b"1"), ("c", b"c"), ("c", b"new")]
+
+
+def test_a_key_that_a_later_layer_overwrites_is_still_found():
+    archive = saved(["1/layer.tar", "2/layer.tar"], {"app/settings.txt": KEY}, {"app/settings.txt": b"clean"})
+    image = layers.Image("", "", "", {}, layers.read_archive(archive, contents.wanted))
+    assert image.files == {"app/settings.txt": b"clean"}
+    assert contents.forbidden(image.shipped) == ["/app/settings.txt: a private key or a password"]
+
+
+METADATA = "venv/lib/python3.11/site-packages/a-1.dist-info/METADATA"
+
+
+def linked(name: str, target: str, kind: bytes, content: bytes) -> io.BytesIO:
+    """An image of one layer: a file, and a link to it."""
+    layer = io.BytesIO(tar({target: content}) if content else b"")
+    with tarfile.open(fileobj=layer, mode="a" if content else "w") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target
+        archive.addfile(member)
+    parts = {"1/layer.tar": layer.getvalue(), "manifest.json": b'[{"Layers": ["1/layer.tar"]}]'}
+    return io.BytesIO(tar(parts))
+
+
+def test_a_hard_link_has_the_content_of_its_target():
+    target = "root/cache/a-1.dist-info/METADATA"
+    (layer,) = layers.read_archive(linked(METADATA, target, tarfile.LNKTYPE, b"Name: a\n"), contents.wanted)
+    assert layer.files == {target: b"Name: a\n", METADATA: b"Name: a\n"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "content"),
+    [(tarfile.SYMTYPE, "cache/METADATA", b""), (tarfile.LNKTYPE, "usr/share/x", b"Name: a\n")],
+)
+def test_what_tells_packages_and_was_not_read_is_no_clean_bill(kind, target, content):
+    (layer,) = layers.read_archive(linked(METADATA, target, kind, content), contents.wanted)
+    with pytest.raises(ValueError, match=f"/{METADATA}: a link whose content was not read"):
+        contents.packages(layer.files, {})
 
 
 def test_an_opaque_folder_hides_all_that_was_below():

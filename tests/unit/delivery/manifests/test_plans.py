@@ -43,6 +43,30 @@ def test_a_plan_that_the_schema_refuses_is_a_finding_too():
     assert finding.what.startswith("x.yaml: ") and "docs/rollout.md" in finding.do
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"spec": None}, {"spec": ["plan"]}, {"metadata": None}, {"metadata": {"labels": {}}}, {"metadata": "late"}],
+)
+def test_a_plan_without_a_name_or_a_spec_is_a_finding_too(change):
+    broken = {**SHIPPED, **change}
+    assert plans.replica_counts(broken, [{"kind": "HorizontalPodAutoscaler"}]) == []
+    (finding,) = plans.hopeless("x.yaml", broken, (50.0,), [2])
+    assert (
+        finding.what == "x.yaml: a ModelRollout without `metadata.name` or `spec`" and "docs/rollout.md" in finding.do
+    )
+
+
+@pytest.mark.parametrize("text", ("a: [b\n", "kind: ModelRollout\n{{ x", "a: 2026-13-45\n"))
+def test_what_is_no_yaml_in_specs_or_k8s_is_refused(tmp_path, text):
+    for name in ("specs/a.yaml", "k8s/base/b.yml", "docs/c.yaml", "k8s/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "specs" / "good.yaml").write_text("a: 1\n---\nb: 2\n")
+    found = plans.unreadable(tmp_path)
+    assert [it.what.split(" is no YAML: ")[0] for it in found] == ["k8s/base/b.yml", "specs/a.yaml"]
+    assert list(plans.in_checkout(tmp_path)) == []
+
+
 def test_replicas_are_its_own_and_the_ends_of_its_autoscaler():
     def scaler(kind, name, low, high):
         target = {"kind": kind, "name": name}
