@@ -39,7 +39,7 @@ from flightdeck.lab.programs import find  # noqa: E402
 from services.rollout_operator.workloads import workload_name  # noqa: E402
 
 CHANGE_P99_S, MEMORY_MB, REQUESTS_PER_MINUTE = 2.0, 300.0, 2.0
-POLL_S, WITHIN_S, SETTLED_S = 0.05, 60.0, 45.0
+POLL_S, WITHIN_S, SETTLED_S, SETTLED_AFTER = 0.05, 60.0, 45.0, 10
 TAKEN_OVER_S = 300.0  # by an operator that starts over all of them
 
 
@@ -98,6 +98,17 @@ def idle(made: Cluster, seconds: float) -> float:
     return (made.requests() - before) / (time.monotonic() - began) * 60
 
 
+def settled(made: Cluster) -> float:
+    """API requests per minute of everybody else, once they no longer fall: controllers work off what was made."""
+    before = idle(made, SETTLED_S)
+    for _ in range(SETTLED_AFTER):
+        now = idle(made, SETTLED_S)
+        if now >= 0.9 * before:
+            return min(now, before)
+        before = now
+    raise TimeoutError(f"the cluster did not settle: {before:.0f} requests per minute and still falling")
+
+
 def main() -> int:
     """Print the figures beside their bounds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -113,7 +124,7 @@ def main() -> int:
         stack.enter_context(made.gateway())
         print(f"{len(names)} ModelRollouts made in {time.monotonic() - began:.0f} s", flush=True)
         time.sleep(SETTLED_S)
-        others = idle(made, 60)
+        others = settled(made)
         with operator(made, Path(folder)) as running:
             began = time.monotonic()
             until(lambda: made.taken_over() == len(names), "all taken over", TAKEN_OVER_S)

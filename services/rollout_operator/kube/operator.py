@@ -88,7 +88,12 @@ class Loop:
         # What waits begins at the next look, unless all rollouts are stopped.
         store = self.rollout.store
         begins = self.waits and isinstance(store, KubeStore) and store.stop is None
-        return TICK_S if state is not None and (state.phase not in ENDED or left or begins) else IDLE_S
+        if state is not None and (state.phase not in ENDED or left or begins):
+            return TICK_S
+        self.rollout.collector = None  # it is kept in Valkey, as this rollout's
+        if isinstance(platform, KubePlatform):
+            platform.forget()
+        return IDLE_S
 
     @staticmethod
     def _refusal(rollout: Rollout) -> None:

@@ -65,6 +65,10 @@ class KubePlatform:
             with contextlib.suppress(Unavailable, Refused):
                 self._scraped()
 
+    def forget(self) -> None:
+        """What the next look reads anew: of a thousand idle rollouts it is a third of all memory."""
+        self.pods, self.slices, self.route, self.scraped, self.owners = [], [], None, {}, {}
+
     def _scraped(self) -> counters.Counters:
         """The gateway's counters; each time they are read, the users' rate is renewed."""
         try:
