@@ -26,7 +26,7 @@ class RegisteredObject(_Strict):
 
     Args:
         kind: entity, source, feature view, on-demand view or feature service.
-        facts: e.g. `feature temp_f` -> its type, `join keys`, `features of weather` of a service.
+        facts: e.g. `feature NAME` -> its type, `join keys`, `features of VIEW` of a service.
     """
 
     kind: str

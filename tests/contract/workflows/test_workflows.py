@@ -224,7 +224,7 @@ def test_a_label_is_never_a_command(tmp_path):
 
 
 def test_a_registry_is_written_in_small_letters():
-    argv = ["make", "--eval", "shown:\n\t@echo '$(REGISTRY)/x' \"$$REGISTRY/x\"", "shown"]
+    argv = ["make", "--no-print-directory", "--eval", "shown:\n\t@echo '$(REGISTRY)/x' \"$$REGISTRY/x\"", "shown"]
     environment = {**os.environ, "REGISTRY": "ghcr.io/Some-Owner/Flightdeck"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == " ".join(["ghcr.io/some-owner/flightdeck/x"] * 2)
