@@ -157,12 +157,16 @@ def run(
     shutil.rmtree(home / "artefacts", ignore_errors=True)
     (home / "artefacts").mkdir(parents=True)
     ran = Ran(len(STEP.findall(text)))
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as told:
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".json") as told,
+        # Not below the hidden state folder: BentoML builds nothing there, and GitHub's checkouts are not hidden either.
+        tempfile.TemporaryDirectory(prefix="flightdeck-act-", ignore_cleanup_errors=True) as jobs,
+    ):
         json.dump(dict(payload or {}), told)
         told.flush()
         argv = [
             "act", event, "-W", str(path), "-e", told.name, "--json", "--pull=false", "--no-cache-server",
-            "--concurrent-jobs", "1", "-P", f"{RUNNER}=-self-hosted", "--action-cache-path", str(home / "jobs"),
+            "--concurrent-jobs", "1", "-P", f"{RUNNER}=-self-hosted", "--action-cache-path", jobs,
             *stand_ins([text, *actions], root / STAND_INS), *options,
         ]  # fmt: skip
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

@@ -16,7 +16,7 @@ from pipelines.registry.signing import PUBLIC_KEY_ENV, public_hex, sign
 from tests.unit.delivery.champion_cards import KEY
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("flightdeck", "pipelines", "services", "feature_repo", "specs", "requirements", "pyproject.toml")
+PARTS = ("flightdeck", "pipelines", "services", "feature_repo", "specs", "k8s", "requirements", "pyproject.toml")
 
 
 @dataclasses.dataclass(frozen=True)
