@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.bench_serving import free_port, process  # noqa: E402
 from benchmarks.operator_cluster import Cluster, cluster, release_of  # noqa: E402
+from flightdeck.cluster.commands import run  # noqa: E402
 from flightdeck.cluster.names import SERVING  # noqa: E402
 from flightdeck.lab.programs import find  # noqa: E402
 from services.rollout_operator.workloads import workload_name  # noqa: E402
@@ -41,6 +42,16 @@ from services.rollout_operator.workloads import workload_name  # noqa: E402
 CHANGE_P99_S, MEMORY_MB, REQUESTS_PER_MINUTE = 2.0, 300.0, 2.0
 POLL_S, WITHIN_S, SETTLED_S, SETTLED_AFTER = 0.05, 60.0, 45.0, 10
 TAKEN_OVER_S = 300.0  # by an operator that starts over all of them
+
+
+def environment(folder: Path) -> Path:
+    """The Python of an environment with what the operator's image has, and nothing else; returns it."""
+    lock = ROOT / "requirements" / "operator.txt"
+    run((sys.executable, "-m", "uv", "venv", "-q", "--python", sys.executable, str(folder)))
+    python = folder / "bin" / "python"
+    install = ("pip", "install", "-q", "--python", str(python), "--require-hashes", "-r", str(lock))
+    run((sys.executable, "-m", "uv", *install), timeout_s=600)
+    return python
 
 
 @contextlib.contextmanager
@@ -54,7 +65,7 @@ def operator(made: Cluster, folder: Path) -> Iterator[psutil.Process]:
         "OPERATOR_PORT": str(free_port()), "MALLOC_ARENA_MAX": "2",  # as in k8s/base/serving/operator.yaml
     }  # fmt: skip
     with process(valkey, dict(os.environ), folder / "valkey.log"):
-        command = [sys.executable, "-m", "services.rollout_operator.kube.operator"]
+        command = [str(environment(folder / "environment")), "-m", "services.rollout_operator.kube.operator"]
         with process(command, env, log) as started:
             try:
                 yield psutil.Process(started.pid)
@@ -135,6 +146,7 @@ def main() -> int:
             print(f"idle: {per_rollout:.2f} requests per rollout and minute, {idle_mb:.0f} MB", flush=True)
             chosen = random.sample(names, min(args.changes, len(names)))
             took_s = sorted(change(made, name, f"{number + 16:x}") for number, name in enumerate(chosen))
+            print("the slowest: " + ", ".join(f"{it:.2f} s" for it in took_s[-5:]))
             memory_mb = running.memory_info().rss / 1e6
     p99_s = statistics.quantiles(took_s, n=100, method="inclusive")[98]
     rows = [

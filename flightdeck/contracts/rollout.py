@@ -19,6 +19,9 @@ from flightdeck.contracts.release import Release
 
 API_VERSION = "flightdeck.dev/v1alpha1"
 KIND = "ModelRollout"
+# libyaml's, where PyYAML was built with it: some ten times as fast, and the operator reads two per look.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 
@@ -342,12 +345,22 @@ def parse_rollout(text: str, where: str = "rollout", *, release: Release | None 
         InvalidRollout: not YAML, or it breaks the schema.
     """
     try:
-        content = yaml.safe_load(text)
-        if release is not None and isinstance(content, dict) and isinstance(content.get("spec"), dict):
-            content["spec"]["release"] = release.model_dump(mode="json", by_alias=True)
-        return ModelRollout.model_validate(content)
+        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         raise InvalidRollout(f"{where}: not YAML: {error}") from error
+    if release is not None and isinstance(content, dict) and isinstance(content.get("spec"), dict):
+        content["spec"]["release"] = release.model_dump(mode="json", by_alias=True)
+    return valid_rollout(content, where)
+
+
+def valid_rollout(content: object, where: str = "rollout") -> ModelRollout:
+    """Validate one ModelRollout as JSON or YAML hold it.
+
+    Raises:
+        InvalidRollout: it breaks the schema.
+    """
+    try:
+        return ModelRollout.model_validate(content)
     except pydantic.ValidationError as error:
         lines = []
         for item in error.errors():
@@ -369,6 +382,5 @@ def load_rollout(path: Path, *, release: Release | None = None) -> ModelRollout:
 
 def to_yaml(rollout: ModelRollout) -> str:
     """The object as a YAML file that `parse_rollout` reads."""
-    return yaml.safe_dump(
-        rollout.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    content = rollout.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return str(yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))

@@ -22,7 +22,7 @@ import kopf
 from services.rollout_operator.crd import GROUP, PLURAL, VERSION
 from services.rollout_operator.gate import Trust
 from services.rollout_operator.kube import counters, gatekeeper, registry, replicas, routes, stops, warnings
-from services.rollout_operator.kube.api import Api, Conflict, Kubernetes
+from services.rollout_operator.kube.api import Api, Conflict, Kubernetes, login
 from services.rollout_operator.kube.crosschecks import CountedRecords, CrossChecks
 from services.rollout_operator.kube.platform import KubePlatform
 from services.rollout_operator.kube.store import KubeStore
@@ -116,6 +116,12 @@ def _made(name: str) -> Rollout:
     if isinstance(made.store, KubeStore):
         made.store.stops = _stops[0]  # one for all: it is asked for once, not by each
     return made
+
+
+@kopf.on.login()
+def authenticate(**_: Any) -> kopf.ConnectionInfo:
+    """kopf's own requests go where ours go; asked again when a token is no longer taken."""
+    return login()
 
 
 @kopf.on.startup()

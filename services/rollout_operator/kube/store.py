@@ -15,7 +15,7 @@ import msgspec
 import redis
 
 from flightdeck.contracts.release import Release
-from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout
+from flightdeck.contracts.rollout import InvalidRollout, ModelRollout, RolloutSpec, parse_rollout, valid_rollout
 from services.rollout_operator import acceptance, gate
 from services.rollout_operator.kube import accepted, gatekeeper, looks, orders, status, stops
 from services.rollout_operator.kube.api import Api, Conflict, Document, Refused
@@ -86,14 +86,15 @@ class KubeStore:
         return found.model_copy(update={"spec": self.spec})
 
     def _parsed(self) -> ModelRollout:
-        kept = self.object.get("status", {}).get("champion")
         spec = self.object["spec"]
-        release = Release.model_validate(kept) if kept and "release" not in spec else None
-        if "release" not in spec and release is None:
-            raise InvalidRollout(f"{self.name}: no spec.release yet: nothing was released")
+        if "release" not in spec:
+            kept = self.object.get("status", {}).get("champion")
+            if not kept:
+                raise InvalidRollout(f"{self.name}: no spec.release yet: nothing was released")
+            spec = {**spec, "release": kept}
         content = {key: self.object[key] for key in ("apiVersion", "kind")}
         content |= {"metadata": {"name": self.name}, "spec": spec}
-        found = parse_rollout(msgspec.json.encode(content).decode(), self.name, release=release)
+        found = valid_rollout(content, self.name)
         model = found.spec.release.model
         if model.name != self.name:
             raise InvalidRollout(
