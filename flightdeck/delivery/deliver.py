@@ -26,6 +26,7 @@ from flightdeck.cluster.up import Up
 from flightdeck.contracts.ledger import DeliveryRecord, Serving, StageTime, TrainingInputs, Verdict
 from flightdeck.delivery import cards, decisions, ledger, provenance, restore, rollout, there, training, users
 from flightdeck.delivery.ledger import LedgerError
+from flightdeck.delivery.rollout import Result
 from flightdeck.delivery.users import FellShort
 from flightdeck.load import verdict as load_verdict
 from flightdeck.load.here import requests_around
@@ -274,11 +275,7 @@ class Delivery:
                 rate_per_s=ENVIRONMENT.requests_per_s, timeout_s=ENVIRONMENT.rollout_timeout_s,
                 count=self.up.counter(stage),
             )  # fmt: skip
-            stage.figure(result.words)
-            self.refusals += [result.refused] if result.refused else []
-            self.unfinished = self.unfinished or result.open
-            with users.way(self.kubectl) as url:
-                stage.figure(*users.smoke(url, self._host(model), result.release, self._bodies()[0]))
+            self._follow_up(stage, model, result)
             with forward(self.kubectl, PLATFORM, "mlflow", 5000) as tracking:
                 of = training.made_from(tracking, model, result.release.model.version)
             if of is None:
@@ -287,6 +284,14 @@ class Delivery:
                 )
             kept = self.models[model].trained_from
             self.models[model] = Serving(release=result.release, made_from=of, trained_from=kept)
+
+    def _follow_up(self, stage: Stage, model: str, result: Result) -> None:
+        """What a rollout came to, and whether what serves after it answers."""
+        stage.figure(result.words)
+        self.refusals += [result.refused] if result.refused else []
+        self.unfinished = self.unfinished or result.open
+        with users.way(self.kubectl) as url:
+            stage.figure(*users.smoke(url, self._host(model), result.release, self._bodies()[0]))
 
     def card(self, stage: Stage) -> None:
         """What serves, for CI to compare with; skipped with words where nobody asked for one."""

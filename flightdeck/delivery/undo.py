@@ -10,7 +10,7 @@ from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.manifests import Document
 from flightdeck.cluster.names import ENVIRONMENT, PLATFORM
 from flightdeck.contracts.ledger import DeliveryRecord, Serving, Verdict
-from flightdeck.delivery import decisions, ledger, restore, rollout, there, users
+from flightdeck.delivery import decisions, ledger, restore, rollout, there
 from flightdeck.delivery.deliver import FAILURES, Asked, Delivery, Stopped
 from flightdeck.delivery.users import FellShort
 from flightdeck.progress import Board, Stage
@@ -95,11 +95,7 @@ class Undo(Delivery):
                 self.kubectl, model, then.release, host=self._host(model), bodies=self._bodies, say=say,
                 rate_per_s=ENVIRONMENT.requests_per_s, timeout_s=ENVIRONMENT.rollout_timeout_s,
             )  # fmt: skip
-            stage.figure(result.words)
-            self.refusals += [result.refused] if result.refused else []
-            self.unfinished = self.unfinished or result.open
-            with users.way(self.kubectl) as url:
-                stage.figure(*users.smoke(url, self._host(model), result.release, self._bodies()[0]))
+            self._follow_up(stage, model, result)
             self.models[model] = Serving(
                 release=result.release, trained_from=then.trained_from,
                 made_from=then.made_from if result.release.id == then.release.id else None,

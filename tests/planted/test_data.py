@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.planted.gates_checkout import Checkout
+from tests.planted.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 

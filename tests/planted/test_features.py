@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.gates_checkout import Checkout
+from tests.planted.checkout import Checkout
 from tests.unit.delivery.champion_cards import model_card
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.images_checkout import Checkout
+from tests.planted.checkout import Checkout
 
 ADVISORIES = Path(__file__).parent / "advisories"
 OSV = {"FLIGHTDECK_SCANNER": "osv", "FLIGHTDECK_ADVISORIES": str(ADVISORIES)}

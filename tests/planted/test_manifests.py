@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.images_checkout import Checkout
+from tests.planted.checkout import Checkout
 
 pytestmark = [
     pytest.mark.slow,

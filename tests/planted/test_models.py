@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flightdeck.contracts.card import ModelCard
-from tests.planted.gates_checkout import Checkout, Ran
+from tests.planted.checkout import Checkout, Ran
 
 # One group: the run of the code as it is serves all tests here.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("planted-models")]

@@ -12,7 +12,7 @@ from flightdeck.cluster import champion
 from flightdeck.cluster.target import How, Target
 from flightdeck.contracts.ledger import Verdict
 from flightdeck.contracts.release import Release
-from flightdeck.delivery import deliver, ledger, undo
+from flightdeck.delivery import deliver, ledger, undo, users
 from flightdeck.delivery.deliver import Asked, Stopped
 from flightdeck.delivery.rollout import Result
 from flightdeck.delivery.undo import STAGES, Undo
@@ -88,8 +88,8 @@ def test_the_manifests_images_and_releases_of_then_come_back_as_another_record(
     monkeypatch.setattr(undo.there, "missing", lambda wanted: {})
     monkeypatch.setattr(champion, "serving", lambda *_: release(2))
     monkeypatch.setattr(undo.rollout, "ask_for", ask_for)
-    monkeypatch.setattr(undo.users, "smoke", lambda *_: ["answers"])
-    monkeypatch.setattr(undo.users, "way", lambda _: Way())
+    monkeypatch.setattr(users, "smoke", lambda *_: ["answers"])
+    monkeypatch.setattr(users, "way", lambda _: Way())
     run = Run(tmp_path, 1)
     run.bodies = [b"{}"]
     found = run.run()
