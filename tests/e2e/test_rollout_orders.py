@@ -51,8 +51,9 @@ def test_an_emergency_stop_takes_users_back_and_go_on_begins_anew(
         back = next(it.at for it in drill.watch.samples if it.at >= asked and not it.weight)
         figures.add("from the emergency stop to no user at the candidate", back - asked, HOME_S)
     finally:
+        drill.began = time.monotonic()
         plugin("go-on")
-    drill.in_phase("pending", 30)
+    drill.watch.until(lambda it: it.phase == "pending", 30, "begun again")
     again = drill.end(users, "the same release after go-on", LONG_S)
     drill.note(again)
     assert again.phase == "done", again.reason
@@ -63,9 +64,10 @@ def test_a_release_without_the_gates_word_starts_no_pod_until_the_glass_is_broke
     drill: Drill, users: Load, kubectl: Kubectl
 ):
     drill.brisk()
-    unsigned = drill.champion.model.model_copy(update={"approval": None})
-    release = drill.candidate()
-    release = release.model_copy(update={"model": unsigned})
+    # Another version: what was champion already needs no approval again.
+    version = f"{drill.champion.model.version}-unapproved"
+    unsigned = drill.champion.model.model_copy(update={"approval": None, "version": version})
+    release = drill.candidate().model_copy(update={"model": unsigned})
     drill.ask(release)
     kubectl("wait", KIND, drill.model, "-n", SERVING, "--for=condition=PlanAccepted=False", "--timeout=30s")
     condition = next(

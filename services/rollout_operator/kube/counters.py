@@ -67,6 +67,10 @@ def of_release(
     }  # fmt: skip
 
 
+# One for all: to make a client costs more than to ask a page. In the cluster no proxy is between.
+_client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
+
+
 def fetch(url: str) -> str:
     """A page.
 
@@ -74,7 +78,7 @@ def fetch(url: str) -> str:
         Unavailable: it does not answer in time, or not with 200.
     """
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_S)
+        answer = _client.get(url)
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"GET {url}: {error or type(error).__name__}") from error

@@ -25,6 +25,7 @@ from services.rollout_operator.kube import counters, gatekeeper, registry, repli
 from services.rollout_operator.kube.api import Api, Conflict, Kubernetes, login
 from services.rollout_operator.kube.crosschecks import CountedRecords, CrossChecks
 from services.rollout_operator.kube.platform import KubePlatform
+from services.rollout_operator.kube.rate import Rate
 from services.rollout_operator.kube.store import KubeStore
 from services.rollout_operator.plan import ENDED
 from services.rollout_operator.ports import Records, Unavailable
@@ -43,13 +44,28 @@ PORT_ENV, PORT = "OPERATOR_PORT", 8080  # of /healthz
 
 def rollout_of(
     name: str, api: Api, valkey: Any, records: Records, fetch: Callable[[str], str] = counters.fetch, *,
-    trust: Callable[[], Trust] = gatekeeper.key_file,
+    trust: Callable[[], Trust] = gatekeeper.key_file, rate: Rate | None = None,
 ) -> Rollout:  # fmt: skip
-    """A rollout of the cluster, as it was left."""
+    """A rollout of the cluster, as it was left. `rate`: of the users, as measured so far."""
     store = KubeStore(api, valkey, name, trust)
-    platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch)
+    platform = KubePlatform(api, name, lambda: owner_reference(store.object), fetch, rate)
     store.rate = lambda: platform.rate.per_s
     return Rollout(name, store, platform, CountedRecords(records))
+
+
+class NothingRemembered(kopf.DiffBaseStorage):
+    """kopf keeps no copy of a spec on the object: our ticks compare by themselves.
+
+    Its note came right after each change of a spec, and the tick that followed the change had decided on an older
+    version of the object: a conflict, and a second tick, for each.
+    """
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """As if the object had always been as it is."""
+        return self.build(body=body)
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing."""
 
 
 class Loop:
@@ -107,12 +123,14 @@ _api: list[Kubernetes] = []  # one pool of connections, made when the process st
 _stops: list[stops.Stops] = []
 _wake: dict[str, asyncio.Event] = {}
 _waiting: set[str] = set()  # rollouts that begin when the stop of all is lifted
+_rates: dict[str, Rate] = {}  # measured over minutes, while a Rollout is made anew after each conflict
 _copies: list[registry.Copies] = []  # none where no MLflow is named
 
 
 def _made(name: str) -> Rollout:
     records = connect(os.environ[STREAMS_ENV])
-    made = rollout_of(name, _api[0], records.client, records)
+    rate = _rates.setdefault(name, Rate(f"{_api[0].namespace}/{name}"))
+    made = rollout_of(name, _api[0], records.client, records, rate=rate)
     if isinstance(made.store, KubeStore):
         made.store.stops = _stops[0]  # one for all: it is asked for once, not by each
     return made
@@ -132,7 +150,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.peering.standalone = True
     settings.persistence.finalizer = f"{GROUP}/champion-stays"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"operator.{GROUP}")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"operator.{GROUP}")
+    settings.persistence.diffbase_storage = NothingRemembered()
     settings.watching.server_timeout = 240
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 10
@@ -208,6 +226,7 @@ async def leave(name: str, **_: Any) -> None:
     except Unavailable as error:
         raise kopf.TemporaryError(str(error), delay=1) from error
     _wake.pop(name, None)
+    _rates.pop(name, None)
     _waiting.discard(name)
     for copies in _copies:
         copies.forget(name)

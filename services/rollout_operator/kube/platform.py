@@ -31,12 +31,12 @@ class KubePlatform:
 
     def __init__(
         self, api: Api, model: str, owner: Callable[[], Mapping[str, object]],
-        fetch: Callable[[str], str] = counters.fetch,
+        fetch: Callable[[str], str] = counters.fetch, rate: Rate | None = None,
     ) -> None:  # fmt: skip
         """Nothing is asked yet.
 
         Args:
-            owner: the ownerReference of the ModelRollout. fetch: of a page inside the cluster.
+            owner: the ownerReference of the ModelRollout. fetch: of a page inside the cluster. rate: measured so far.
         """
         self.api, self.model, self.owner, self.fetch = api, model, owner, fetch
         self.pods: list[Document] = []
@@ -48,7 +48,7 @@ class KubePlatform:
         self.manifests: dict[str, ModelManifest] = {}
         self.unplaceable: dict[str, tuple[int, str]] = {}  # release id -> how often it was refused, and why
         self.left = 1  # what the last tick had to do, or to leave to the next one; 0: all was as it shall be
-        self.rate = Rate(f"{api.namespace}/{model}")
+        self.rate = rate or Rate(f"{api.namespace}/{model}")
 
     @property
     def selector(self) -> str:
