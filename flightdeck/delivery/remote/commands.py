@@ -15,7 +15,7 @@ from flightdeck.delivery.remote.place import read
 
 WORKFLOW = Path(".github") / "workflows" / "ci.yml"
 ACT = Path("flightdeck") / "delivery" / "act.py"  # of the pushed commit: it knows what its own workflows need
-ACT_HOME = "act"  # in the state folder: packages and artefacts of act's jobs
+ACT_HOME, ACT_KEPT = "act", "venv"  # in the state folder: artefacts of act's jobs, and packages, which are kept
 E2E_LEFT_OUT = "FLIGHTDECK_E2E_LEFT_OUT"  # why `make ci-e2e` must not run here
 KIND_CLUSTER = "flightdeck"  # flightdeck/cluster/target.py
 CARD_ENV = "FLIGHTDECK_CHAMPION_CARD"
@@ -48,7 +48,7 @@ def first_look(tree: Path, state: Path, env: dict[str, str], *, act: bool) -> li
     Returns:
         None where the commit has no such target.
     """
-    packages = [f"VENV={state / ACT_HOME / 'venv'}"] if act else []
+    packages = [f"VENV={state / ACT_HOME / ACT_KEPT}"] if act else []
     try:
         there = subprocess.run(
             ["make", "--dry-run", *packages, "lint"], cwd=tree, env=env, capture_output=True, check=False, timeout=60

@@ -126,6 +126,7 @@ def _ci(push: _Push, item: _Wanted, lock: IO[str], passed: Path) -> bool:
     base = ask("rev-parse", "--verify", "--quiet", MAIN, cwd=here.bare)
     try:
         empty(state, keep=(commands.ACT_HOME,))
+        empty(state / commands.ACT_HOME, keep=(commands.ACT_KEPT,))  # no word of an earlier run may speak for this one
         export(here.bare, tree, commit=item.commit, update=item.update, base=base)
     except (ExportFailed, OSError) as error:
         say(f"refused: {item.commit[:9]} could not be exported for CI, nothing changed: {error}")

@@ -238,6 +238,20 @@ def test_what_ci_leaves_in_its_export_is_gone_at_the_next_run(world):
     assert "kept" in found
 
 
+def test_a_red_push_under_act_does_not_speak_for_the_next_one(world):
+    artefacts = '"$FLIGHTDECK_STATE/act/artefacts/outcome-check"'
+    outcome = json.dumps({"gate": "check", "took_s": 1.0, "findings": [{"what": "lint", "do": "make format"}]})
+    world.commit("red", {"ci.sh": f"mkdir -p {artefacts}\necho '{outcome}' > {artefacts}/check.json\nsleep 1000\n"})
+    assert "gate check is red" in world.push("main", timeout_s=150).stderr
+    packages = world.place.root / "ci" / "state" / "act" / "venv" / "package"
+    packages.parent.mkdir(parents=True)
+    packages.touch()
+    world.commit("mended", {"ci.sh": "sleep 3\n"})
+    done = world.push("main")
+    assert done.returncode == 0, done.stderr
+    assert packages.exists()
+
+
 def test_a_label_of_the_push_reaches_the_gates(world):
     world.commit("label", {"ci.sh": f'echo "$FLIGHTDECK_LABELS" > "{world.marks}/labels"\n'})
     assert world.push("-o", "label=features:destructive", "main:refs/heads/a").returncode == 0

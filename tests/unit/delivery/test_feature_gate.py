@@ -13,7 +13,7 @@ from tests.unit.delivery.champion_cards import champion
 
 BEFORE = described(champion())
 SHIPPED = load_model_spec(Path(__file__).parents[3] / "specs" / "late.yaml")
-SPEC = SHIPPED.model_copy(update={"feature_service": "late_v2"})  # the champion's, whatever the shipped one reads by now
+SPEC = SHIPPED.model_copy(update={"feature_service": "late_v2"})  # as the champion
 
 
 def word(*labels: str, protected: tuple[str, ...] = ("late_v2",), **views: dict[str, str] | None) -> Outcome:
