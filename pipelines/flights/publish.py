@@ -1,4 +1,4 @@
-"""Entry point: `python -m pipelines.flights.publish`, a replay of the flights as live events. May be killed and run again.
+"""Entry point: `python -m pipelines.flights.publish`, a replay of the flights as live events; kill it, run it again.
 
 Obeys everybody's clock; with `--speed` it sets that clock first, at the beginning of the period.
 """
@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="from_utc", type=_utc, required=True, help="UTC, e.g. 2013-07-01T00:00")
     parser.add_argument("--until", dest="until_utc", type=_utc, required=True, help="UTC, not included")
     parser.add_argument("--speed", type=float, help="virtual seconds per second: sets everybody's clock to --from")
-    parser.add_argument("--redis", default=os.environ.get(STREAMS_ENV, "redis://127.0.0.1:6379/0"), help=f"${STREAMS_ENV}")
+    parser.add_argument(
+        "--redis", default=os.environ.get(STREAMS_ENV, "redis://127.0.0.1:6379/0"), help=f"${STREAMS_ENV}"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = threading.Event()

@@ -176,16 +176,17 @@ class Intake:
             body = content.decode()  # all of it is kept as text, also what the decoder passes over
             event = self._fold.decode(content)
             told_us = event.at_us
-            if told_us > now_us + self._future_tolerance_us:  # decoded again: not every event may be now
-                event = self._fold.decode(self._encode(msgspec.structs.replace(event, at_us=now_us)))
+            if told_us > now_us + self._future_tolerance_us:
+                event = msgspec.structs.replace(event, at_us=now_us)  # ValueError: not every event can be now
             return Told(event, told_us, body)
         except KeyError:
             return Reason.NO_FIELD, f"an entry needs the field {EVENT_FIELD!r}"
-        except (msgspec.ValidationError, ValueError) as error:
-            reason = Reason.NOT_JSON if isinstance(error, UnicodeDecodeError) else Reason.INVALID
-            return reason, str(error)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.ValidationError as error:
+            return Reason.INVALID, str(error)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Reason.NOT_JSON, str(error)
+        except ValueError as error:
+            return Reason.INVALID, str(error)
 
     def _accept(self, entry: bytes, told: Told, now_us: int, taken: Taken) -> None:
         event, kind, kept = told.event, str(type(told.event).__struct_config__.tag), self.kept

@@ -43,7 +43,7 @@ class Pusher:
         self._thread.start()
 
     def offer(self, rows: Sequence[FeatureSnapshot], applied: Sequence[tuple[int, float]] = ()) -> None:
-        """Take committed rows, and of the events that went into the features (at_us, Unix time of their arrival)."""
+        """Take committed rows, and of the events that went into the features (at_us, Unix time when they came)."""
         with self._changed:
             for row in rows:
                 self._rows[row.view, *sorted(row.keys.items())] = row

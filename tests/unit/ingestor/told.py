@@ -6,8 +6,8 @@ import datetime as dt
 
 import msgspec
 
-from feature_repo.streaming import CONGESTION, OVERDUE, Cancelled, Departed, FlightEvent, Landed, Scheduled
 from feature_repo.rowwise import ORIGINS, CongestionWindow, OverdueFlights
+from feature_repo.streaming import CONGESTION, OVERDUE, Cancelled, Departed, FlightEvent, Landed, Scheduled
 from flightdeck.contracts.events import microseconds, time_of
 
 START = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
@@ -22,9 +22,7 @@ def at(minutes: float) -> int:
 
 def scheduled(flight: str, sched_min: float, *, told_min: float | None = None, origin: str = "EWR") -> Scheduled:
     told = at(sched_min - 120 if told_min is None else told_min)
-    return Scheduled(
-        id=f"scheduled:{flight}", at_us=told, flight_id=flight, origin=origin, sched_dep_us=at(sched_min)
-    )
+    return Scheduled(id=f"scheduled:{flight}", at_us=told, flight_id=flight, origin=origin, sched_dep_us=at(sched_min))
 
 
 def departed(flight: str, at_min: float, *, sched_min: float | None = None, origin: str = "EWR") -> Departed:
