@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from flightdeck.contracts.clock import Clock
 from flightdeck.contracts.events import Fold, microseconds
-from services.ingestor.intake import Entries, Intake, Taken
+from services.ingestor.intake import Intake, Taken
 from services.ingestor.metrics import Metrics
 from services.ingestor.pushing import Pusher
 from services.ingestor.settings import IngestorSettings
@@ -81,9 +81,8 @@ class Ingestor:
         self._pusher.offer(kept.newest)  # the last process may have died before it did
         settled = SettledClock(settings.settle_s)
         self._streams_are(up=True)
-        while not stop.is_set() and (entries := self._streams.claim(settings.batch_events)):
-            self._commit(intake, intake.take(entries, self._now_us()), entries)
-        wrote_s = 0.0
+        self._finish_others(intake, stop, idle_s=0.0)
+        wrote_s, claimed_s = 0.0, time.monotonic()
         while not stop.is_set():
             asked_s, asked_us = time.monotonic(), self._now_us()
             entries = self._streams.read(settings.batch_events, BLOCK_S)
@@ -92,25 +91,32 @@ class Ingestor:
                 settled, heard_us = SettledClock(settings.settle_s), None
             now_us = self._now_us()
             if entries:
-                self._commit(intake, intake.take(entries, now_us), entries)
+                self._commit(intake, intake.take(entries, now_us))
                 wrote_s = time.monotonic()
             full = len(entries) == settings.batch_events
             if not full and heard_us is not None:
                 taken = intake.pass_time(heard_us, int(settings.silence_s * 1e6), now_us)
                 # Without a change only the lease is kept, three times while it lasts.
                 if taken.changes or time.monotonic() - wrote_s > settings.lease_s / 3:
-                    self._commit(intake, taken, ())
+                    self._commit(intake, taken)
                     wrote_s = time.monotonic()
             metrics.lag_s = time.time() - added_s(entries[-1][0]) if full else 0.0
             metrics.reached_s, metrics.beat_s = intake.kept.reached_us / 1e6, time.monotonic()
             metrics.clock_behind_s = max(0.0, (intake.kept.reached_us - now_us) / 1e6)
             metrics.remembered = intake.remembered
+            if time.monotonic() - claimed_s > settings.lease_s:  # one that lost its lease may take events all the same
+                self._finish_others(intake, stop, idle_s=settings.lease_s)
+                claimed_s = time.monotonic()
             if time.monotonic() - self._backlog_read_s > BACKLOG_S:
                 metrics.backlog, self._backlog_read_s = self._streams.backlog(), time.monotonic()
             if entries and not full:  # a batch per interval, not one per event
                 stop.wait(max(0.0, settings.flush_interval_s - (time.monotonic() - asked_s)))
 
-    def _commit(self, intake: Intake, taken: Taken, entries: Entries) -> None:
+    def _finish_others(self, intake: Intake, stop: threading.Event, *, idle_s: float) -> None:
+        while not stop.is_set() and (entries := self._streams.claim(self._settings.batch_events, idle_s)):
+            self._commit(intake, intake.take(entries, self._now_us()))
+
+    def _commit(self, intake: Intake, taken: Taken) -> None:
         began_s = time.perf_counter()
         self._streams.commit(taken, intake.kept)
         self._metrics.flush.observe(time.perf_counter() - began_s)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 
+TIMEOUT_S = 5
+
+
 class OnlineStoreUnusable(RuntimeError):
     """The configuration names no store, or the registry lacks a view: nothing that waiting would mend."""
 
@@ -81,6 +84,9 @@ def open_store(config: Path, *, registry: str = "", online_redis: str = "") -> F
     for place in (raw["registry"]["path"], raw["online_store"]["connection_string"]):
         if "${" in place:
             raise OnlineStoreUnusable(f"{config} needs {place}: set the variable")
+    online = raw["online_store"]
+    if "socket_timeout=" not in online["connection_string"]:  # else a server that hangs is waited for for ever
+        online["connection_string"] += f",socket_timeout={TIMEOUT_S},socket_connect_timeout={TIMEOUT_S}"
     try:
         store = FeatureStore(config=RepoConfig(**raw, repo_path=config.resolve().parent))
         _ = store.registry  # opens the database

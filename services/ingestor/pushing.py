@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from services.ingestor.metrics import Metrics
 
 logger = logging.getLogger("flightdeck.ingestor")
 _LONGEST_PAUSE_S = 1.0
+MEASURED_AT_MOST = 100_000  # events whose freshness is not known yet
 
 
 class Online(Protocol):
@@ -34,7 +36,7 @@ class Pusher:
         self._online, self._metrics = online, metrics
         self._changed = threading.Condition()
         self._rows: dict[tuple[object, ...], FeatureSnapshot] = {}
-        self._waiting: list[tuple[int, float]] = []
+        self._waiting: deque[tuple[int, float]] = deque(maxlen=MEASURED_AT_MOST)
         self._busy = self._ends = False
         self._thread = threading.Thread(target=self._run, name="pusher", daemon=True)
 
@@ -100,6 +102,6 @@ class Pusher:
             for at_us, added_s in self._waiting:
                 if at_us <= until_us:
                     metrics.freshness.observe(now_s - added_s)
-            self._waiting = [item for item in self._waiting if item[0] > until_us]
+            self._waiting = deque((item for item in self._waiting if item[0] > until_us), MEASURED_AT_MOST)
             self._busy = False
             self._changed.notify_all()

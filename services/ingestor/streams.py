@@ -95,12 +95,14 @@ class Streams:
         except msgspec.DecodeError as error:
             raise ValueError(f"{KEPT_KEY} or {REMEMBERED_KEY} is unreadable: {error}") from error
 
-    def claim(self, count: int) -> Entries:
-        """Up to `count` entries that somebody, this one before it was killed or another, took and did not finish."""
+    def claim(self, count: int, idle_s: float) -> Entries:
+        """Up to `count` entries that somebody took `idle_s` ago or earlier and did not finish."""
         found: Entries = []
         start = b"0-0"
         while not found:
-            start, claimed, *_ = self._redis.xautoclaim(EVENT_STREAM, GROUP, self._consumer, 0, start, count=count)
+            start, claimed, *_ = self._redis.xautoclaim(
+                EVENT_STREAM, GROUP, self._consumer, int(idle_s * 1000), start, count=count
+            )
             found = [(entry, fields) for entry, fields in claimed if entry is not None]
             if start == b"0-0":
                 break

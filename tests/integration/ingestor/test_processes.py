@@ -22,10 +22,11 @@ from flightdeck.contracts.events import (
 )
 from pipelines.data.publish import publish
 from pipelines.flights.events import events_between
-from tests.integration.ingestor.conftest import accepted, is_done, replay, served, snapshots, until
+from tests.integration.ingestor.conftest import WITHIN_S, accepted, is_done, replay, served, snapshots, until
 from tests.unit.ingestor.told import recomputed
 
-pytestmark = [pytest.mark.xdist_group("feast"), pytest.mark.slow]
+# A process takes seconds to import Feast, on a busy machine a minute.
+pytestmark = [pytest.mark.xdist_group("feast"), pytest.mark.slow, pytest.mark.timeout(900)]
 
 FROM = dt.datetime(2013, 7, 1, 6, tzinfo=dt.UTC)
 UNTIL = FROM + dt.timedelta(days=2)
@@ -102,23 +103,24 @@ def test_killed_again_and_again_under_copies_disorder_and_poison_it_loses_and_re
     arriving += [(chance.uniform(0, len(TOLD)), -1, b"poison \xff %d" % number) for number in range(20)]
     contents = [content for *_, content in sorted(arriving)]
     poison = [content for content in contents if content.startswith(b"poison")]
-    stop = threading.Event()
 
     def tell() -> None:
         for place in range(0, len(contents), 50):
             add(streams, contents[place : place + 50])
             time.sleep(0.02)
-        stop.set()
 
-    process = start(batch_events=40, flush_interval_s=0.01)
-    until(process.works, "the ingestor works")
+    waiting = [start(batch_events=40, flush_interval_s=0.01) for _ in range(3)]
+    for process in waiting:
+        until(lambda process=process: process.page("/readyz"), "it works or stands by")
     teller = threading.Thread(target=tell)
     teller.start()
-    for _ in range(3):
+    for _ in range(2):
+        [working] = until(lambda: [item for item in waiting if item.works()], "one works")
         time.sleep(chance.uniform(0.1, 0.5))
-        process.kill()
-        process = start(batch_events=40, flush_interval_s=0.01)
-        until(process.works, "the next one has taken over")
+        assert sum(item.metric("ingestor_leads") for item in waiting) == 1.0, "the others stand by"
+        working.kill()
+        waiting.remove(working)
+    [process] = waiting
     teller.join()
     until(lambda: is_done(streams), "all events are done")
     assert_all_is_as_recomputed(streams, online, layout, EVENTS)
@@ -154,7 +156,7 @@ def test_a_streams_server_that_dies_and_comes_back_loses_nothing(streams, online
     assert process.metric("ingestor_restarts_total") >= 1
 
 
-def test_an_online_store_that_is_away_holds_up_no_event(streams, online, layout, start):
+def test_an_online_store_that_is_away_holds_up_no_event_and_the_next_process_pushes(streams, online, layout, start):
     replay(streams, LATER)
     process = start()
     until(process.works, "the ingestor works")
@@ -163,19 +165,6 @@ def test_an_online_store_that_is_away_holds_up_no_event(streams, online, layout,
         publish(streams.client, iter(TOLD), name="test", now_us=lambda: microseconds(UNTIL))
         until(lambda: is_done(streams), "all events are done")
         until(lambda: process.metric("ingestor_online_up") == 0.0, "it has noticed")
-    finally:
-        online.start()
-    assert_all_is_as_recomputed(streams, online, layout, EVENTS)
-
-
-def test_rows_that_a_killed_one_did_not_push_are_pushed_by_the_next(streams, online, layout, start):
-    replay(streams, LATER)
-    process = start()
-    until(process.works, "the ingestor works")
-    online.kill()
-    try:
-        publish(streams.client, iter(TOLD), name="test", now_us=lambda: microseconds(UNTIL))
-        until(lambda: is_done(streams), "all events are done")
         process.kill()
     finally:
         online.start()
@@ -184,24 +173,7 @@ def test_rows_that_a_killed_one_did_not_push_are_pushed_by_the_next(streams, onl
     assert_all_is_as_recomputed(streams, online, layout, EVENTS)
 
 
-def test_a_second_ingestor_stands_by_and_takes_over(streams, online, layout, start):
-    replay(streams, LATER)
-    first = start()
-    until(first.works, "the first one works")
-    second = start()
-    until(lambda: second.page("/readyz"), "the second one is ready")
-    add(streams, [content for _, content in TOLD[:2000]])
-    until(lambda: is_done(streams), "all events are done")
-    assert second.metric("ingestor_leads") == 0.0
-    assert second.metric("ingestor_events_total") == 0.0
-    first.kill()
-    add(streams, [content for _, content in TOLD[2000:]])
-    until(second.works, "the second one works")
-    until(lambda: is_done(streams), "all events are done")
-    assert_all_is_as_recomputed(streams, online, layout, EVENTS)
-
-
 def test_an_ingestor_without_a_registered_view_ends_with_a_sentence(start, tmp_path):
     process = start(feast_registry=f"sqlite:///{tmp_path}/empty.db")
-    assert process.process.wait(60) == 3
+    assert process.process.wait(WITHIN_S) == 3
     assert "run `flightdeck features apply`" in process.log.read_text()

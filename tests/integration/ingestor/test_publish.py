@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -19,7 +16,8 @@ from flightdeck.contracts.events import EVENT_STREAM
 from pipelines.data.publish import publish
 from pipelines.flights import source
 from pipelines.flights.events import events_between
-from tests.integration.ingestor.conftest import ROOT, until
+from pipelines.flights.publish import main
+from tests.integration.ingestor.conftest import until
 
 TOLD = [(number, b"event %d" % number) for number in range(1000)]
 FEBRUARY = dt.datetime(2013, 2, 11, 5, tzinfo=dt.UTC)
@@ -142,15 +140,13 @@ def test_two_days_of_events_are_complete_ordered_and_the_same_again():
     assert kinds.count("weather") + len(refused) == 2 * 3 * 24
 
 
-def test_the_entry_point_sets_the_clock_once_and_publishes_the_period(streams):
+def test_the_entry_point_sets_the_clock_once_and_publishes_the_period(streams, capsys):
     period = ["--from", "2013-07-01T12:00", "--until", "2013-07-01T13:00", "--speed", "36000", "--redis", streams.url]
-    command = [sys.executable, "-m", "pipelines.flights.publish", *period]
-    ran = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stderr
+    assert main(period) == 0
     written = streams.client.xlen(EVENT_STREAM)
-    assert ran.stdout.startswith(f"{written:,} events written, 0 had been")
+    assert capsys.readouterr().out.startswith(f"{written:,} events written, 0 had been")
     assert written > 100
     clock = streams.client.hgetall(CLOCK_KEY)
-    again = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
-    assert again.stdout.startswith(f"0 events written, {written:,} had been")
+    assert main(period) == 0
+    assert capsys.readouterr().out.startswith(f"0 events written, {written:,} had been")
     assert streams.client.hgetall(CLOCK_KEY) == clock, "a publisher that begins again turns no clock back"

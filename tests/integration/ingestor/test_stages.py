@@ -46,8 +46,8 @@ class Dies(Streams):
         if self._passes <= 0:
             raise Killed
 
-    def claim(self, count):
-        found = super().claim(count)
+    def claim(self, count, idle_s):
+        found = super().claim(count, idle_s)
         self._at("claimed")
         return found
 
@@ -115,20 +115,22 @@ def tell(streams) -> None:
     publish(streams.client, iter(TOLD), name="test", now_us=lambda: microseconds(UNTIL))
 
 
-@pytest.mark.parametrize("stage", ["claimed", "read", "decided", "committed"])
-def test_death_at_any_stage_loses_no_event_and_counts_none_twice(streams, ingestor, stage):
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [("read", 2), ("claimed", 1), ("claimed", 2), ("read", 1), ("claimed", 1)],
+        [("read", passes) for passes in (1, 2, 4, 3, 1, 1)],
+        [("decided", passes) for passes in (1, 2, 4, 3, 1, 1)],
+        [("committed", passes) for passes in (1, 2, 4, 3, 1, 1)],
+    ],
+    ids=["claimed", "read", "decided", "committed"],
+)
+def test_death_at_any_stage_loses_no_event_and_counts_none_twice(streams, ingestor, deaths):
     tell(streams)
-    for passes in (1, 2, 4, 3, 1, 1):
+    for stage, passes in deaths:
         dying, _ = ingestor(Dies(streams.url, stage, passes))
-        stop = threading.Event()
-        timer = threading.Timer(20, stop.set)
-        timer.start()
-        try:
-            dying.run(stop)
-        except Killed:
-            pass
-        finally:
-            timer.cancel()
+        with pytest.raises(Killed):
+            dying.run(threading.Event())
         streams.client.delete(LEASE_KEY)  # as if it had run out
     assert streams.client.xlen(EVENT_STREAM) > 0, "it died before it was done"
     alive, _ = ingestor(connect(streams))
@@ -167,6 +169,17 @@ def test_one_that_lost_its_lease_while_it_stood_still_writes_nothing(streams, in
         stop.set()
         StandsStill.goes_on.set()
         worker.join()
+    assert_each_event_counts_once(streams)
+
+
+def test_events_that_one_without_a_lease_took_are_finished_by_the_one_that_works(streams, ingestor, settings):
+    tell(streams)
+    taken = streams.client.xgroup_create(EVENT_STREAM, GROUP, id="0") and streams.client.xreadgroup(
+        GROUP, "went away", {EVENT_STREAM: ">"}, count=10
+    )
+    assert len(taken[0][1]) == 10
+    made, _ = ingestor(connect(streams))
+    run_to_the_end(streams, made)
     assert_each_event_counts_once(streams)
 
 
