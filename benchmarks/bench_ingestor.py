@@ -146,7 +146,7 @@ def plain_loop(streams: Any, layout: StateLayout, online: Any, events: list[Time
             break
         [(entry, fields)] = answer[0][1]
         content = fields[EVENT_FIELD.encode()]
-        event = fold.decode(content)
+        event: Any = fold.decode(content)
         if not streams.hexists(REMEMBERED_KEY, event.id):
             due_us = (event.at_us - 1) // period_us * period_us
             if due_us > newest_us:

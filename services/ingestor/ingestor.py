@@ -39,6 +39,7 @@ class Ingestor:
         self._make_fold, self._streams, self._pusher = make_fold, streams, pusher
         self._metrics, self._settings = metrics, settings
         self._clock: Clock | None = None
+        self._complained = False
         self._backlog_read_s = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
@@ -94,12 +95,14 @@ class Ingestor:
                 self._commit(intake, intake.take(entries, now_us))
                 wrote_s = time.monotonic()
             full = len(entries) == settings.batch_events
+            taken = Taken()
             if not full and heard_us is not None:
                 taken = intake.pass_time(heard_us, int(settings.silence_s * 1e6), now_us)
-                # Without a change only the lease is kept, three times while it lasts.
-                if taken.changes or time.monotonic() - wrote_s > settings.lease_s / 3:
-                    self._commit(intake, taken)
-                    wrote_s = time.monotonic()
+            if (
+                taken.changes or time.monotonic() - wrote_s > settings.lease_s / 3
+            ):  # without a change it keeps the lease
+                self._commit(intake, taken)
+                wrote_s = time.monotonic()
             metrics.lag_s = time.time() - added_s(entries[-1][0]) if full else 0.0
             metrics.reached_s, metrics.beat_s = intake.kept.reached_us / 1e6, time.monotonic()
             metrics.clock_behind_s = max(0.0, (intake.kept.reached_us - now_us) / 1e6)
@@ -136,7 +139,11 @@ class Ingestor:
         except ValueError as error:
             if before is None:
                 raise
-            logger.error("keeping the last clock: %s", error)
+            if not self._complained:  # once, not with each batch
+                logger.error("keeping the last clock: %s", error)
+            self._complained = True
+        else:
+            self._complained = False
         return before != self._clock
 
     def _streams_are(self, *, up: bool, why: Exception | None = None) -> None:
