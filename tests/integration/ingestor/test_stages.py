@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import threading
 
+import numpy as np
 import pytest
 
-from feature_repo.streaming import FlightFold
+from feature_repo.streaming import Departed, FlightFold
 from flightdeck.contracts.clock import ReplayClock
-from flightdeck.contracts.events import EVENT_STREAM, SNAPSHOT_STREAM, microseconds
+from flightdeck.contracts.events import EVENT_FIELD, EVENT_STREAM, SNAPSHOT_STREAM, microseconds
 from pipelines.data.publish import publish
 from pipelines.flights.events import events_between
 from services.ingestor.ingestor import Ingestor
@@ -18,7 +19,7 @@ from services.ingestor.online import FeastOnline, OnlineStoreUnusable, open_stor
 from services.ingestor.pushing import Pusher
 from services.ingestor.settings import IngestorSettings
 from services.ingestor.streams import GROUP, LEASE_KEY, Streams
-from tests.integration.ingestor.conftest import ROOT, accepted, is_done, replay, snapshots, until
+from tests.integration.ingestor.conftest import ROOT, accepted, is_done, replay, served, snapshots, until
 from tests.unit.ingestor.told import recomputed
 
 pytestmark = pytest.mark.xdist_group("feast")
@@ -200,6 +201,39 @@ def test_a_full_streams_server_is_waited_for(streams, ingestor):
         stop.set()
         worker.join()
     assert_each_event_counts_once(streams)
+
+
+def test_a_late_event_is_served_at_once(streams, online, layout, ingestor):
+    half = FROM + dt.timedelta(hours=6)
+    last_us = microseconds(half) - 1  # the newest snapshot is half an hour before
+    known = [(event, content) for event, (at_us, content) in zip(EVENTS, TOLD, strict=True) if at_us <= last_us]
+    late, late_content = next(
+        (event, content)
+        for event, content in known
+        if isinstance(event, Departed) and event.origin == "EWR" and event.at_us > last_us - 80 * 60 * 1_000_000
+    )
+    replay(streams, ReplayClock(half, 0.0, 0.0))
+    made, _ = ingestor(connect(streams))
+    stop = threading.Event()
+    worker = threading.Thread(target=made.run, args=(stop,))
+    worker.start()
+    try:
+        contents = [(event.at_us, content) for event, content in known if event is not late]
+        publish(streams.client, iter(contents), name="t", now_us=lambda: last_us)
+        until(lambda: is_done(streams), "all but one are done", 60)
+        wanted = recomputed([event for event, _ in known], snapshots(streams)[-1].at_us)["congestion", "EWR"]
+        before = until(lambda: served(layout, online)["congestion", "EWR"]["departures_1h"][0], "it is served", 60)
+        assert before == wanted["departures_1h"] - 1
+        streams.client.xadd(EVENT_STREAM, {EVENT_FIELD: late_content})
+        now = until(
+            lambda: (row := served(layout, online)["congestion", "EWR"])["departures_1h"][0] > before and row, "", 60
+        )
+    finally:
+        stop.set()
+        worker.join()
+    assert {name: value for name, (value, _) in now.items()} == {
+        name: np.float32(value) for name, value in wanted.items()
+    }
 
 
 def test_a_clock_that_is_set_after_the_start_dates_nothing_ahead(streams, ingestor):
