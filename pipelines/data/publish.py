@@ -49,7 +49,8 @@ def publish(
     """Write all events, each when it becomes known on the clock; returns when the last one is written.
 
     Args:
-        redis: a `redis.Redis` on the streams server.
+        redis: a `redis.Redis` on the streams server that repeats no command by itself (`retry=Retry(NoBackoff(), 0)`):
+            a transaction whose answer was lost may have happened.
         events: ordered by time; the same ones whenever it is called with the same name.
         name: of this replay: its period.
         now_us: the clock's now; may raise RedisError.

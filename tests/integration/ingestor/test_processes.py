@@ -9,6 +9,9 @@ import time
 
 import numpy as np
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from feature_repo.streaming import FlightFold
 from flightdeck.contracts.clock import ReplayClock
@@ -134,21 +137,22 @@ def test_a_streams_server_that_dies_and_comes_back_loses_nothing(streams, online
     replay(streams, LATER)
     process = start(batch_events=50, flush_interval_s=0.02)
     until(process.works, "the ingestor works")
-    done = []
+    done, reached_us = [], [TOLD[len(TOLD) // 2][0]]
+    client = redis.Redis(port=streams.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
     publisher = threading.Thread(
-        target=lambda: done.append(
-            publish(streams.client, iter(TOLD), name="test", batch=40, now_us=lambda: microseconds(UNTIL))
-        )
+        target=lambda: done.append(publish(client, iter(TOLD), name="test", batch=40, now_us=lambda: reached_us[0]))
     )
     publisher.start()
     until(lambda: process.metric("ingestor_events_total") > 100, "some events are done")
     streams.kill()
+    reached_us[0] = microseconds(UNTIL)  # the rest is told while the server is away
     until(lambda: process.metric("ingestor_streams_up") == 0.0, "it has noticed")
     time.sleep(2)
     assert process.process.poll() is None
     streams.start()
-    publisher.join(60)
     until(lambda: is_done(streams) and done, "all events are done")
+    publisher.join()
+    client.close()
     assert done[0].written == len(TOLD)
     assert done[0].failures > 0
     assert_all_is_as_recomputed(streams, online, layout, EVENTS)
