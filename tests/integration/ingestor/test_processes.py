@@ -150,7 +150,7 @@ def test_a_streams_server_that_dies_and_comes_back_loses_nothing(streams, online
     time.sleep(2)
     assert process.process.poll() is None
     streams.start()
-    until(lambda: is_done(streams) and done, "all events are done")
+    until(lambda: done and is_done(streams), "all events are done")
     publisher.join()
     client.close()
     assert done[0].written == len(TOLD)
