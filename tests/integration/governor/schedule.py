@@ -1,6 +1,6 @@
 """A trained model of four made-up features, and a schedule of any length with them; also runs in a process of its own.
 
-`python schedule.py STATE VERSION ROWS` scores tomorrow's schedule in chunks of 100 and prints how many answers
+`python schedule.py STATE VERSION SHA256 ROWS` scores tomorrow's schedule in chunks of 100 and prints how many answers
 there are after each, so that a test can kill it in the middle.
 """
 
@@ -23,8 +23,6 @@ from pipelines.batch.precomputed import Precomputed, precomputed_url
 from pipelines.batch.score import score_schedule
 from pipelines.features.training_frame import FrameFeature, TrainingFrame
 from pipelines.registry.artefacts import bytes_digest, store
-from pipelines.training.export import to_onnx
-from pipelines.training.fit import estimator_of
 
 NAMES = ["sight", "queue", "clock", "noise"]
 NOW = dt.datetime(2013, 7, 1, 20, tzinfo=dt.UTC)
@@ -41,6 +39,9 @@ def features(numbers: np.ndarray) -> np.ndarray:
 
 def artefact(layout: StateLayout, version: str) -> ModelRef:
     """A fitted model; another version is another one."""
+    from pipelines.training.export import to_onnx
+    from pipelines.training.fit import estimator_of
+
     generator = np.random.default_rng(int(version))
     values = features(np.arange(2000))
     target = (generator.random(2000) < 0.5 + 0.4 * np.nan_to_num(values[:, int(version) % 4])).astype(float)
@@ -80,10 +81,10 @@ def join(_layout: StateLayout, feature_service: str, entity: pl.DataFrame) -> Tr
     )
 
 
-def main(state: str, version: str, rows: str) -> None:
-    layout = StateLayout(Path(state))
+def main(state: str, version: str, sha256: str, rows: str) -> None:
+    layout, ref = StateLayout(Path(state)), ModelRef(name="trips", version=version, sha256=sha256)
     score_schedule(
-        artefact(layout, version), layout, Precomputed(precomputed_url(layout)), schedule(int(rows), 100), day=TOMORROW,
+        ref, layout, Precomputed(precomputed_url(layout)), schedule(int(rows), 100), day=TOMORROW,
         as_of=NOW, join=join, tell=lambda count: print(count, flush=True),
     )  # fmt: skip
 

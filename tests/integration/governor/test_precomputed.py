@@ -91,12 +91,16 @@ def test_a_run_under_way_is_seen_by_nobody_and_the_flip_is_whole(layout, first, 
     assert {it.version for it in found(answers).answers.values()} == {"2"}
 
 
-def test_a_pass_killed_in_the_middle_leaves_the_old_answers_and_a_repeat_the_new_ones(layout, first, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_pass_killed_in_the_middle_leaves_the_old_answers_and_a_repeat_the_new_ones(
+    layout, first, second, monkeypatch
+):
     monkeypatch.delenv("FLIGHTDECK_PRECOMPUTED", raising=False)
     answers = Precomputed(precomputed_url(layout))
     scored(first, layout, answers)
     environment = os.environ | {"PYTHONPATH": CHECKOUT, "OMP_NUM_THREADS": "1"}  # threads wait on a busy machine
-    argv = [sys.executable, str(SCRIPT), str(layout.root), "2"]
+    argv = [sys.executable, str(SCRIPT), str(layout.root), "2", second.sha256]
     killed = subprocess.Popen([*argv, "100000"], stdout=subprocess.PIPE, text=True, env=environment)
     assert killed.stdout is not None
     for line in killed.stdout:
@@ -186,6 +190,15 @@ def test_answers_that_are_away_say_where_without_the_password(tmp_path):
     (tmp_path / "broken.db").write_text("no database at all, but a text that is long enough" * 100)
     with pytest.raises(PrecomputedUnavailable, match=r"broken\.db"):
         Precomputed(f"sqlite:///{tmp_path / 'broken.db'}")
+
+
+def test_chunks_smaller_than_the_number_of_threads_are_scored_too(layout, first, answers):
+    scored(first, layout, answers, rows=7, chunk=3, threads=16)
+    few = found(answers, IDS[:7]).answers
+    scored(first, layout, answers, rows=7, chunk=7, threads=1)
+    assert {name: it.score for name, it in few.items()} == {
+        name: it.score for name, it in found(answers, IDS[:7]).answers.items()
+    }
 
 
 def test_a_frame_in_chunks_keeps_every_row_once():
