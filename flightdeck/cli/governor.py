@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import heapq
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,10 +66,8 @@ def why(
         from flightdeck.contracts.retrain import EVERY_MODEL
 
         journal = _journal(state)
-        found = journal.history(model, limit=limit) + [
-            entry for entry in journal.history(EVERY_MODEL, limit=limit) if model != EVERY_MODEL
-        ]
-        found.sort(key=lambda entry: entry.at)
+        histories = (journal.history(name, limit=limit) for name in {model, EVERY_MODEL})
+        found = list(heapq.merge(*histories, key=lambda entry: entry.at))  # each in its own order, set the clock or not
         if json:
             for entry in found:
                 print(entry.model_dump_json(exclude={"decision": {"claims"}}))

@@ -82,7 +82,9 @@ def score_schedule(
         IntegrityError: an entity is in the schedule twice. Overtaken: a newer run is the day's answer already.
     """
     if join is None:
-        from pipelines.gates.measure import store_join as join
+        from pipelines.gates.measure import store_join
+
+        join = store_join
     manifest, onnx = opened(layout.artefacts, ref.sha256)
     model, names = OnnxModel(onnx), [item.name for item in manifest.features]
     defaults = np.array([item.default for item in manifest.features], dtype=np.float32)

@@ -69,13 +69,18 @@ def decide(state: State, triggers: Sequence[Received], policy: Retrain | None, n
     return _train(seen, request)
 
 
-def worth_keeping(last: Entry | None, decision: Decision) -> bool:
-    """Whether it belongs into the journal: nothing that changes nothing, and one wait once, however often one looks."""
+def worth_keeping(last: Entry | None, decision: Decision, at: dt.datetime) -> bool:
+    """Whether it belongs into the journal: nothing that changes nothing, and one wait once, however often one looks.
+
+    Args:
+        last: the newest decision that is about trainings or incidents (`State.last`).
+        at: the clock's now; a wait is kept again when the clock was set back, so that all see it.
+    """
     if decision.outcome in {Outcome.IDLE, Outcome.PRETEST}:
         return False
     if decision.outcome is not Outcome.WAIT or last is None:
         return True
-    return (last.decision.outcome, last.decision.cause) != (Outcome.WAIT, decision.cause)
+    return at < last.at or (last.decision.outcome, last.decision.cause) != (Outcome.WAIT, decision.cause)
 
 
 # Rules that settle triggers without a training
@@ -151,6 +156,8 @@ def _answered(seen: Seen) -> Decision | None:
     if seen.policy is None or last is None or last.ended is not Outcome.TRAINED:
         return None
     cool_down, ended = seen.policy.cool_down, last.ended_at or last.at
+    if age(last, seen.now, cool_down) is None:
+        return None
 
     def covered(at: dt.datetime) -> bool:
         return abs(at - last.at) <= cool_down or last.at <= at <= ended
@@ -203,14 +210,14 @@ def _cooling(seen: Seen, request: Request) -> Decision | None:
     if seen.policy is None or TriggerKind.HAND in request.kinds:
         return None
     cool_down = seen.policy.cool_down
-    times = [*(start.at for start in seen.state.starts), *seen.state.skips]
-    hot = [then for then in times if (passed := age(then, seen.now, cool_down)) is not None and passed < cool_down]
+    times = (*seen.state.starts, *seen.state.skips)
+    hot = [found for it in times if (found := age(it, seen.now, cool_down)) is not None and found < cool_down]
     if not hot:
         return None
-    until = max(hot) + cool_down
+    until = seen.now - min(hot) + cool_down
     return _wait(
-        Cause.COOL_DOWN, f"decided at {moment(max(hot))}, cools down for {length(cool_down)} until {moment(until)}",
-        request, until,
+        Cause.COOL_DOWN,
+        f"decided {length(min(hot))} ago, cools down for {length(cool_down)} until {moment(until)}", request, until,
     )  # fmt: skip
 
 
@@ -229,8 +236,7 @@ def _spent(seen: Seen, request: Request) -> Decision | None:
 
 def spent(starts: Sequence[Start], now: dt.datetime) -> list[dt.datetime]:
     """When the trainings of the last 24 hours began, oldest first."""
-    found = [start.at for start in starts if (passed := age(start.at, now, DAY)) is not None and passed < DAY]
-    return sorted(found)
+    return sorted(now - found for it in starts if (found := age(it, now, DAY)) is not None and found < DAY)
 
 
 # And what is left

@@ -86,7 +86,7 @@ class Governor:
         while True:
             state = dataclasses.replace(self.journal.state(spec.name), busy=busy, pretest=pretest)
             decision = decide(state, self.journal.waiting(spec.name), spec.retrain, now)
-            if worth_keeping(state.last, decision):  # asked again where nobody else can decide meanwhile
+            if worth_keeping(state.last, decision, now):  # asked again where nobody else can decide meanwhile
                 with self.journal.turn() as turn:
                     state = dataclasses.replace(turn.state(spec.name), busy=busy, pretest=pretest)
                     decision = decide(state, turn.waiting(spec.name), spec.retrain, now)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     create_engine,
+    func,
     insert,
     select,
     update,
@@ -35,7 +36,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.retrain import EVERY_MODEL, Decision, Entry, Received, Trigger, TriggerKind
 from pipelines.governor.decide import worth_keeping
-from pipelines.governor.state import State, fold
+from pipelines.governor.state import SETTLED_QUIETLY, State, fold
 from pipelines.locks import CONNECT_S, one_at_a_time
 from pipelines.stores import shown
 
@@ -85,7 +86,7 @@ class Turn:
 
     def state(self, model: str) -> State:
         """What the decisions about a model come to."""
-        return fold(_entries(self._connection, model), _entries(self._connection, EVERY_MODEL))
+        return _state(self._connection, model)
 
     def waiting(self, model: str) -> list[Received]:
         """The triggers that no decision has settled, as they came in."""
@@ -93,12 +94,11 @@ class Turn:
 
     def keep(self, model: str, decision: Decision, at: dt.datetime, by: str) -> Entry | None:
         """Append a decision and settle its triggers; None when it says nothing new (`worth_keeping`)."""
-        query = select(DECISIONS.c.entry).where(DECISIONS.c.model == model).order_by(DECISIONS.c.number.desc()).limit(1)
-        found = self._connection.execute(query).scalar()
-        last = Entry.model_validate_json(found) if found else None
-        if not worth_keeping(last, decision):
+        if not worth_keeping(self.state(model).last, decision, at):
             return None
-        entry = Entry(model=model, number=(last.number if last else 0) + 1, at=at, by=by, decision=decision)
+        query = select(func.max(DECISIONS.c.number)).where(DECISIONS.c.model == model)
+        number = int(self._connection.execute(query).scalar() or 0) + 1
+        entry = Entry(model=model, number=number, at=at, by=by, decision=decision)
         self._connection.execute(
             insert(DECISIONS).values(
                 model=model, number=entry.number, at=_text(at), outcome=decision.outcome.value,
@@ -171,7 +171,7 @@ class Journal:
     def state(self, model: str) -> State:
         """As of now; for a look, not for a decision."""
         with self._clear(), self._engine.connect() as connection:
-            return fold(_entries(connection, model), _entries(connection, EVERY_MODEL))
+            return _state(connection, model)
 
     def waiting(self, model: str) -> list[Received]:
         """The triggers that no decision has settled, as they came in."""
@@ -218,9 +218,19 @@ class Journal:
             ) from error
 
 
-def _entries(connection: Connection, model: str, *, limit: int | None = None) -> list[Entry]:
-    query = select(DECISIONS.c.entry).where(DECISIONS.c.model == model).order_by(DECISIONS.c.number.desc()).limit(limit)
-    return [Entry.model_validate_json(row[0]) for row in connection.execute(query)][::-1]
+def _state(connection: Connection, model: str) -> State:
+    """What only settled triggers is not even read."""
+    kept = DECISIONS.c.outcome.not_in([outcome.value for outcome in SETTLED_QUIETLY])
+    return fold(_entries(connection, model, kept), _entries(connection, EVERY_MODEL, kept))
+
+
+def _entries(
+    connection: Connection, model: str, condition: ColumnElement[bool] | None = None, *, limit: int | None = None
+) -> list[Entry]:
+    query = select(DECISIONS.c.entry).where(DECISIONS.c.model == model)
+    query = query if condition is None else query.where(condition)
+    found = connection.execute(query.order_by(DECISIONS.c.number.desc()).limit(limit))
+    return [Entry.model_validate_json(row[0]) for row in found][::-1]
 
 
 def _waiting(connection: Connection, model: str) -> list[Received]:

@@ -8,16 +8,24 @@ from collections.abc import Sequence
 
 from flightdeck.contracts.retrain import Entry, Freeze, Incident, Order, Outcome, Pretest, TriggerKind
 
+SETTLED_QUIETLY = frozenset({Outcome.NOTED, Outcome.ANSWERED})  # they change nothing but their triggers
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """A training that was ordered; `ended` is TRAINED, FAILED, or None while it is under way, `ended_at` when."""
+    """A training that was ordered, or a pre-test that said no.
+
+    Args:
+        ended: TRAINED, FAILED, SKIP, or None while it is under way. ended_at: when.
+        least: the earliest time that the clock has shown since; before `at` only when it was set back.
+    """
 
     number: int
     at: dt.datetime
     reason: str
     ended: Outcome | None = None
     ended_at: dt.datetime | None = None
+    least: dt.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +33,14 @@ class State:
     """Everything a decision about one model depends on beside its triggers.
 
     Args:
-        starts: trainings, oldest first. skips: clock times of pre-tests that said no.
+        starts: trainings, skips: pre-tests that said no; oldest first.
+        last: the newest decision that is about trainings or incidents: not NOTED, not ANSWERED.
         busy: what is under way that the journal does not know, in words: a rollout, a training begun by hand.
         pretest: the pre-test's answer to the request at hand, where it was asked just now.
     """
 
     starts: tuple[Start, ...] = ()
-    skips: tuple[dt.datetime, ...] = ()
+    skips: tuple[Start, ...] = ()
     incidents: tuple[Incident, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     last: Entry | None = None
@@ -57,9 +66,13 @@ def fold(entries: Sequence[Entry], of_every_model: Sequence[Entry] = ()) -> Stat
     """The state after all entries of one model, and those that concern every model; each in the order of numbers."""
     starts: dict[int, Start] = {}
     incidents: dict[int, Incident] = {}
-    skips: list[dt.datetime] = []
+    skips: dict[int, Start] = {}
     for entry in entries:
         decision = entry.decision
+        for known in (starts, skips):
+            for number, it in known.items():
+                if entry.at < (it.least or it.at):
+                    known[number] = dataclasses.replace(it, least=entry.at)
         match decision.outcome:
             case Outcome.TRAIN:
                 starts[entry.number] = Start(entry.number, entry.at, decision.reason)
@@ -68,7 +81,7 @@ def fold(entries: Sequence[Entry], of_every_model: Sequence[Entry] = ()) -> Stat
                     starts[decision.of], ended=decision.outcome, ended_at=entry.at
                 )
             case Outcome.SKIP:
-                skips.append(entry.at)
+                skips[entry.number] = Start(entry.number, entry.at, decision.reason, Outcome.SKIP, entry.at)
             case Outcome.INCIDENT:
                 assert decision.kind is not None and decision.seen_at is not None and decision.seen_id is not None
                 incidents[entry.number] = Incident(
@@ -81,10 +94,10 @@ def fold(entries: Sequence[Entry], of_every_model: Sequence[Entry] = ()) -> Stat
                 pass
     return State(
         starts=tuple(starts.values()),
-        skips=tuple(skips),
+        skips=tuple(skips.values()),
         incidents=tuple(incidents.values()),
         freezes=tuple(frozen for part in (of_every_model, entries) if (frozen := standing_freeze(part))),
-        last=entries[-1] if entries else None,
+        last=next((it for it in reversed(entries) if it.decision.outcome not in SETTLED_QUIETLY), None),
     )
 
 
@@ -99,15 +112,15 @@ def standing_freeze(entries: Sequence[Entry]) -> Freeze | None:
     return found
 
 
-def age(then: dt.datetime, now: dt.datetime, within: dt.timedelta) -> dt.timedelta | None:
-    """How long ago `then` was, on a clock that may have been set meanwhile.
+def age(start: Start, now: dt.datetime, within: dt.timedelta) -> dt.timedelta | None:
+    """How long ago something began, on a clock that may have been set meanwhile; never negative.
 
-    Zero when it was set back a little since; None when it was set back by more than `within`: such a time belongs to
-    another replay and says nothing. So a wait of `within` ends at the latest `2 * within` after any jump.
+    Set back a little since, the clock counts from there: so a wait of `within` ends at the latest so long after the
+    first look after the jump. None when it was set back by more than `within`: that
+    was another replay, and says nothing.
     """
-    if then - now > within:
-        return None
-    return max(dt.timedelta(0), now - then)
+    least = min(start.least or start.at, now)
+    return None if start.at - least > within else now - least
 
 
 def scheduled(every: dt.timedelta, state: State, asked: dt.datetime | None, now: dt.datetime) -> bool:
@@ -116,6 +129,6 @@ def scheduled(every: dt.timedelta, state: State, asked: dt.datetime | None, now:
     Args:
         asked: time of the last `schedule` trigger.
     """
-    times = [start.at for start in state.starts] + ([asked] if asked else [])
-    ages = [found for then in times if (found := age(then, now, every)) is not None]
+    times = [*state.starts, *([Start(0, asked, "")] if asked else [])]
+    ages = [found for it in times if (found := age(it, now, every)) is not None]
     return all(found >= every for found in ages)

@@ -125,6 +125,27 @@ def test_retraining_every_ten_minutes_for_two_hours_starves_no_rollout(  # noqa:
     assert sum(settled) + len(journal.waiting("late")) == 13, "no request is lost"
 
 
+@pytest.mark.parametrize(("back", "waits"), [(5 * MINUTE, 9), (30 * 24 * 60 * MINUTE, 0)])
+def test_a_clock_set_back_holds_one_cool_down_at_most(governor, journal, world, spec, trigger, back, waits):  # noqa: PLR0917
+    acts.tell(journal, [trigger("new_data")], NOW)
+    governor.tick(spec)
+    world.at += world.train + world.roll
+    governor.tick(spec)
+    before = world.at = NOW - back
+    acts.tell(journal, [trigger("new_data", world.at, 1)], world.at)
+    while len(world.begun) < 2 and world.at < before + 60 * MINUTE:
+        governor.tick(spec)
+        world.at += MINUTE
+    assert (world.at - before) // MINUTE - 1 == waits
+    for _ in range(20):
+        world.at += MINUTE
+        governor.tick(spec)
+    world.at = NOW  # the same moment comes by again
+    acts.tell(journal, [trigger("new_data", world.at, 2)], world.at)
+    governor.tick(spec)
+    assert len(world.begun) == (3 if waits == 0 else 2)
+
+
 def test_a_look_after_a_kill_asks_for_the_same_run_again(governor, journal, world, spec, trigger):
     acts.tell(journal, [trigger()], NOW)
     governor.tick(spec)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from flightdeck.contracts.retrain import Decision, Outcome, TriggerKind
+from flightdeck.contracts.retrain import Cause, Decision, Outcome, TriggerKind
 from pipelines.governor.journal import Journal, JournalUnavailable
 
 CHECKOUT = str(Path(__file__).parents[3])
@@ -40,6 +40,15 @@ def test_a_decision_settles_its_triggers_and_no_others(url, trigger):
     assert journal.models() == ["late"]
     assert journal.newest("late", TriggerKind.DRIFT) == trigger(number=1199)
     assert journal.newest("late", TriggerKind.SKEW) is None
+
+
+def test_one_wait_is_kept_once_though_triggers_are_settled_between_its_looks(url):
+    journal, wait = Journal(url), Decision(outcome=Outcome.WAIT, reason="busy", cause=Cause.BUSY)
+    for decision in (wait, Decision(outcome=Outcome.ANSWERED, reason="answered", of=1), wait, wait):
+        with journal.turn() as turn:
+            turn.keep("late", decision, NOW, "test")
+    assert [entry.decision.outcome for entry in journal.history("late")] == [Outcome.WAIT, Outcome.ANSWERED]
+    assert journal.state("late").last == journal.history("late")[0]
 
 
 def test_a_turn_that_fails_changes_nothing(url, trigger):

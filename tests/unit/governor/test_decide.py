@@ -58,7 +58,7 @@ def test_a_training_cools_down(told, policy, now, since):
 
 
 def test_a_pretest_that_said_no_cools_down_too(told, policy, now):
-    state = State(skips=(now - 10 * MINUTE,))
+    state = State(skips=(started(now - 10 * MINUTE, ended=Outcome.SKIP),))
     assert decide(state, told("drift"), policy, now).cause is Cause.COOL_DOWN
 
 
@@ -72,6 +72,13 @@ def test_a_clock_set_back_a_little_keeps_the_cool_down_and_never_doubles_it(told
 @pytest.mark.parametrize("ahead", [HOUR + MINUTE, 365 * DAY])
 def test_a_clock_set_back_far_ends_the_cool_down_of_the_other_time(told, policy, now, ahead):
     assert decide(State((started(now + ahead),)), told("new_data"), policy, now).outcome is Outcome.TRAIN
+
+
+def test_what_another_replay_did_at_the_same_time_does_not_count(told, policy, now):
+    """The clock comes by again: a training of then neither cools down, nor spends, nor answers."""
+    state = State(tuple(dataclasses.replace(started(now, number=n), least=now - 30 * DAY) for n in (1, 2, 3)))
+    assert decide(state, told("new_data"), policy, now).outcome is Outcome.TRAIN
+    assert decide(state, told("quality"), policy, now).outcome is Outcome.TRAIN
 
 
 def test_a_clock_set_forward_ends_every_wait(told, policy, now):
@@ -236,12 +243,13 @@ def test_one_wait_is_kept_once_and_another_cause_again(told, policy, now):
     busy = decide(State(busy="a rollout"), told("new_data"), policy, now)
     cooling = decide(State((started(now),)), told("new_data"), policy, now)
     last = Entry(model="late", number=1, at=now, by="governor", decision=busy)
-    assert worth_keeping(None, busy)
-    assert not worth_keeping(last, busy.model_copy(update={"reason": "canary 50 % now"}))
-    assert worth_keeping(last, cooling)
-    assert not worth_keeping(last, decide(State(), [], policy, now))
-    trained = dataclasses.replace(State(), busy="")
-    assert worth_keeping(last, decide(trained, told("new_data"), policy, now))
+    assert worth_keeping(None, busy, now)
+    assert worth_keeping(None, decide(State(), told("code"), policy, now), now), "it is noted"
+    assert not worth_keeping(last, busy.model_copy(update={"reason": "canary 50 % now"}), now)
+    assert worth_keeping(last, busy, now - MINUTE), "the clock was set back"
+    assert worth_keeping(last, cooling, now)
+    assert not worth_keeping(last, decide(State(), [], policy, now), now)
+    assert worth_keeping(last, decide(State(), told("new_data"), policy, now), now)
 
 
 @pytest.mark.parametrize(

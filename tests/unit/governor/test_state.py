@@ -36,6 +36,13 @@ def test_a_training_is_open_until_its_end_is_kept():
     assert fold(entries(of(Outcome.TRAIN), of(Outcome.FAILED, of=1))).starts[0].ended is Outcome.FAILED
 
 
+def test_the_last_decision_is_not_one_that_only_settled_triggers():
+    wait = of(Outcome.WAIT, cause="busy")
+    found = fold(entries(wait, of(Outcome.ANSWERED, of=1), of(Outcome.NOTED)))
+    assert found.last is not None
+    assert found.last.decision == wait
+
+
 def test_freezes_of_a_model_and_of_all_stand_until_each_is_lifted():
     own, every = entries(of(Outcome.FROZEN)), entries(of(Outcome.FROZEN), of(Outcome.UNFROZEN), model="*")
     assert [item.model for item in fold(own, every).freezes] == ["late"]
@@ -50,16 +57,31 @@ def test_incidents_stay_open_until_resolved_each_for_itself():
     assert [(item.number, item.kind) for item in found.incidents] == [(2, TriggerKind.BROKEN_DATA)]
 
 
-@given(
-    st.datetimes(dt.datetime(2000, 1, 1), dt.datetime(2050, 1, 1)),
-    st.datetimes(dt.datetime(2000, 1, 1), dt.datetime(2050, 1, 1)),
-    st.timedeltas(dt.timedelta(seconds=1), dt.timedelta(days=400)),
-)
-def test_whatever_the_clock_does_an_age_is_never_negative_and_a_wait_ends(then, now, within):
-    found = age(then, now, within)
+TIMES = st.datetimes(dt.datetime(2000, 1, 1), dt.datetime(2050, 1, 1)).map(lambda it: it.replace(tzinfo=dt.UTC))
+SPANS = st.timedeltas(dt.timedelta(seconds=1), dt.timedelta(days=400))
+
+
+@given(TIMES, st.lists(TIMES, max_size=5), TIMES, SPANS)
+def test_whatever_the_clock_does_an_age_is_never_negative_and_a_wait_ends_in_time(began, shown, now, within):
+    """The clock showed `shown` since, one after the other, and now shows `now`, which is looked at and kept."""
+    history = [
+        Entry(model="late", number=number, at=at, by="governor", decision=decision)
+        for number, (at, decision) in enumerate(
+            [(began, of(Outcome.TRAIN)), *((at, of(Outcome.WAIT, cause="cool_down")) for at in [*shown, now])], 1
+        )
+    ]
+    (start,) = fold(history).starts
+    found = age(start, now, within)
     assert found is None or found >= dt.timedelta(0)
-    later = age(then, now + 2 * within, within)
-    assert later is None or later >= within, "twice the wait after any jump it is over"
+    later = age(start, now + within, within)
+    assert later is None or later >= within, "one wait after this look it is over, and it stays so"
+    again = age(start, now + 2 * within, within)
+    assert again is None or again >= within
+
+
+@given(TIMES, SPANS)
+def test_a_clock_that_only_goes_on_tells_the_true_age(began, since):
+    assert age(Start(1, began, ""), began + since, dt.timedelta(days=1)) == since
 
 
 @pytest.mark.parametrize(
