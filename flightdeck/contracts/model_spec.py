@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import pydantic
 import yaml
 
+from flightdeck.contracts.retrain import ASKING, TriggerKind
+
 SPECS_ENV = "FLIGHTDECK_SPECS"
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -162,6 +164,55 @@ class DirectionTest(_Strict):
     tolerance: float = pydantic.Field(ge=0, default=0.0)
 
 
+class OnTrigger(enum.StrEnum):
+    """What a trigger asks for."""
+
+    TRAIN = "train"  # a training
+    PRETEST = "pretest"  # a training, if the pre-test says that it would pay
+
+
+class PretestPlan(_Strict):
+    """The cheap question before a training: a small model on recent rows against the champion on the newest holdout."""
+
+    train_days: int = pydantic.Field(ge=7, description="Days before the holdout from which its rows are drawn.")
+    sample_rows: int = pydantic.Field(ge=1000, description="At most so many of them, drawn evenly over time.")
+    min_gain: float = pydantic.Field(
+        ge=0, description="A training pays when the score's root mean squared error falls by more (the score's unit)."
+    )
+    on_cannot_tell: Literal["train", "skip"] = pydantic.Field(description="When the interval leaves it open.")
+
+
+class Retrain(_Strict):
+    """When the model is trained again by itself. By hand is always possible."""
+
+    triggers: dict[TriggerKind, OnTrigger] = pydantic.Field(
+        min_length=1, description="Which triggers are followed, and how; others are only noted."
+    )
+    every: dt.timedelta | None = pydantic.Field(
+        default=None, description="A `schedule` trigger when no training began for so long."
+    )
+    cool_down: dt.timedelta = pydantic.Field(
+        description="After a training, or after a pre-test that said no: the time in which its effect shows."
+    )
+    budget_per_day: int = pydantic.Field(ge=1, le=1000, description="Trainings within any 24 hours.")
+    pretest: PretestPlan | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _effective(self) -> Retrain:
+        if strange := sorted(set(self.triggers) - ASKING):
+            known = ", ".join(sorted(ASKING))
+            raise ValueError(f"triggers: {', '.join(strange)} is not for a policy to follow; there are: {known}")
+        if (TriggerKind.SCHEDULE in self.triggers) != (self.every is not None):
+            raise ValueError("triggers.schedule needs `every`, and `every` has no effect without triggers.schedule")
+        if (OnTrigger.PRETEST in self.triggers.values()) != (self.pretest is not None):
+            raise ValueError("a trigger with `pretest` needs the section pretest, which has no effect without one")
+        for name in ("every", "cool_down"):
+            value = getattr(self, name)
+            if value is not None and value <= dt.timedelta(0):
+                raise ValueError(f"{name} must be positive; got {value}")
+        return self
+
+
 class ModelSpec(_Strict):
     """Everything that makes one model different from another.
 
@@ -187,6 +238,9 @@ class ModelSpec(_Strict):
     slices: list[str] = pydantic.Field(default_factory=list, description="Columns of the entity frame.")
     gates: Gates
     direction_tests: list[DirectionTest] = pydantic.Field(default_factory=list)
+    retrain: Retrain | None = pydantic.Field(
+        default=None, description="Absent: it is trained again by hand only; what asks for it is noted."
+    )
 
     @pydantic.model_validator(mode="after")
     def _coherent(self) -> ModelSpec:
