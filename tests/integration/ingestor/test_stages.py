@@ -22,7 +22,7 @@ from services.ingestor.streams import GROUP, LEASE_KEY, Streams
 from tests.integration.ingestor.conftest import ROOT, accepted, is_done, replay, served, snapshots, until
 from tests.unit.ingestor.told import recomputed
 
-pytestmark = pytest.mark.xdist_group("feast")
+pytestmark = [pytest.mark.xdist_group("feast"), pytest.mark.timeout(600)]  # Feast's import on a busy machine
 
 FROM = dt.datetime(2013, 7, 1, 9, tzinfo=dt.UTC)
 UNTIL = FROM + dt.timedelta(hours=12)
