@@ -6,7 +6,8 @@ import contextlib
 import datetime as dt
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from flightdeck.cli.options import State, layout_of, utc_time
 
 if TYPE_CHECKING:
+    from pipelines.data.lake import Lake
     from pipelines.use_case import UseCase
 
 app = typer.Typer(
@@ -170,42 +172,66 @@ def quarantine(
         raise typer.Exit(1)
 
 
+Redis = Annotated[str, typer.Option("--redis", envvar="FLIGHTDECK_STREAMS_REDIS", help="The streams Redis.")]
+Every = Annotated[float | None, typer.Option(min=0.1, help="Go on, every so many seconds; else drain once.")]
+Consumer = Annotated[str, typer.Option(help="Name within the consumer group; keep it stable.")]
+REDIS, CONSUMER = "redis://127.0.0.1:6379/0", "flightdeck-cli"
+
+
 @app.command()
 def predictions(
-    redis_url: Annotated[
-        str, typer.Option("--redis", envvar="FLIGHTDECK_STREAMS_REDIS", help="The streams Redis.")
-    ] = "redis://127.0.0.1:6379/0",
-    every: Annotated[float | None, typer.Option(min=0.1, help="Go on, every so many seconds; else drain once.")] = None,
-    consumer: Annotated[str, typer.Option(help="Name within the consumer group; keep it stable.")] = "flightdeck-cli",
-    state: State = None,
+    redis_url: Redis = REDIS, every: Every = None, consumer: Consumer = CONSUMER, state: State = None
 ) -> None:
     """Move the prediction log from its Redis stream into the lake, each record exactly once.
 
     Example: flightdeck data predictions --redis redis://127.0.0.1:6379/0
     """
+    from pipelines.clock import read_clock
+    from pipelines.data.predictions import drain
+
+    def once(client: Any, lake: Lake) -> str:
+        done = drain(client, lake, now=lambda: read_clock(client).now(), consumer=consumer)
+        return (
+            f"{done.entries:,} entries: {done.written:,} records written, {done.repeated:,} already there, "
+            f"{done.unreadable:,} entries unreadable"
+        )
+
+    _drained(redis_url, every, state, once)
+
+
+@app.command()
+def events(redis_url: Redis = REDIS, every: Every = None, consumer: Consumer = CONSUMER, state: State = None) -> None:
+    """Move what the ingestor accepted and the features that it made into the lake, each exactly once.
+
+    Example: flightdeck data events --every 10
+    """
+    from pipelines.data.events import EVENTS, SNAPSHOTS, drain
+
+    def once(client: Any, lake: Lake) -> str:
+        done = {moved.table: drain(client, lake, moved, consumer=consumer) for moved in (EVENTS, SNAPSHOTS)}
+        return "; ".join(
+            f"{table}: {it.written:,} rows written, {it.repeated:,} already there, {it.unreadable:,} unreadable"
+            for table, it in done.items()
+        )
+
+    _drained(redis_url, every, state, once)
+
+
+def _drained(redis_url: str, every: float | None, state: Path | None, once: Callable[[Any, Lake], str]) -> None:
+    """Move entries once, or again and again; what cannot be moved now stays on the stream."""
     from redis import Redis, RedisError
 
     from pipelines import stores
-    from pipelines.clock import read_clock
     from pipelines.data.lake import LakeError
-    from pipelines.data.predictions import drain
 
     lake = stores.lake(layout_of(state))
     try:
         client = Redis.from_url(redis_url, socket_timeout=10)
     except ValueError as error:
         raise typer.BadParameter(f"--redis {stores.shown(redis_url)}: {error}") from error
-
-    def now() -> dt.datetime:
-        return read_clock(client).now()
-
     while True:
         try:
-            done = drain(client, lake, now=now, consumer=consumer)
-            typer.echo(
-                f"{done.entries:,} entries: {done.written:,} records written, {done.repeated:,} already there, "
-                f"{done.unreadable:,} entries unreadable"
-            )
+            typer.echo(once(client, lake))
         except (LakeError, OSError, RedisError, ValueError) as error:  # ValueError: the clock on Redis is unreadable
             typer.echo(f"{stores.shown(redis_url)}: {error}; nothing is lost, the entries stay on the stream", err=True)
             if every is None:

@@ -115,3 +115,19 @@ def test_an_unreadable_entry_is_kept_aside_and_the_rest_goes_on(streams, lake, r
 def test_an_empty_stream_is_drained_without_a_table(streams, lake):
     assert drain(streams, lake, EVENTS, consumer="c1").entries == 0
     assert not lake.exists("events")
+
+
+def test_the_command_moves_both_streams_and_says_how_much(streams, tmp_path):
+    from typer.testing import CliRunner
+
+    from flightdeck.cli.data import app
+
+    publish(streams, ACCEPTED_STREAM, event("a"), event("b"))
+    publish(streams, SNAPSHOT_STREAM, row())
+    port = streams.connection_pool.connection_kwargs["port"]
+    words = ["events", "--redis", f"redis://127.0.0.1:{port}/0", "--state", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "events: 2 rows written, 0 already there" in done.output
+    assert "streamed_features: 1 rows written" in done.output
+    assert Lake(tmp_path / "lake").read("events").num_rows == 2
