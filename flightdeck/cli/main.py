@@ -40,6 +40,7 @@ COMMANDS = {
     "gate": Command("flightdeck.cli.gate", "Decide on a candidate: PROMOTE, HOLD or REJECT.", "pipeline"),
     "models": Command("flightdeck.cli.models", "List, show, verify and fetch registered versions.", "pipeline"),
     "governor": Command("flightdeck.cli.governor", "When models are trained again: status, why, freeze.", "pipeline"),
+    "monitor": Command("flightdeck.cli.monitor", "Watch a served model: skew, drift, outcomes.", "lab"),
     "rollout": Command("flightdeck.cli.rollout", "Take a release to the users step by step; step in.", "lab"),
     "clock": Command("flightdeck.cli.clock", "Everybody's clock: wall time or a replay's.", "pipeline"),
     "lab": Command("flightdeck.cli.lab", "Run the whole loop on this machine.", "lab"),

@@ -1,0 +1,1 @@
+"""Watches what a served model is asked, what it answers and what became of it (docs/monitoring.md)."""
