@@ -39,7 +39,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = ["-k", str(folder), "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     subprocess.run(
         ["initdb", "-D", str(data), "-U", "flightdeck", "-A", "trust", "--no-sync"],
-        check=True, capture_output=True, timeout=120, cwd=folder, **user,
+        check=True, capture_output=True, timeout=200, cwd=folder, **user,
     )  # fmt: skip
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(["postgres", "-D", str(data), *options], stdout=log, stderr=log, cwd=folder, **user)
@@ -57,7 +57,7 @@ def _answers(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     from sqlalchemy.exc import OperationalError
 
     engine = create_engine(f"{address}/postgres")
-    for _ in range(300):
+    for _ in range(800):
         try:
             with engine.connect():
                 return
