@@ -39,8 +39,8 @@ def lock_sha256() -> str:
 
 
 def spec_sha256(spec: ModelSpec) -> str:
-    """Digest of the validated spec, so that comments and layout do not count."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """Digest of the validated spec: comments and layout do not count, nor does when it is trained again."""
+    return hashlib.sha256(spec.model_dump_json(exclude={"retrain"}).encode()).hexdigest()
 
 
 def digests(spec: ModelSpec, holdout_sha256: str, table_versions: dict[str, int], feature_export: str) -> Digests:

@@ -10,7 +10,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 GENERIC = (
     *("pipelines/data", "pipelines/features", "pipelines/training", "pipelines/gates", "pipelines/registry"),
-    *("pipelines/use_case.py", "services/predictor", "flightdeck/contracts"),
+    *("pipelines/monitoring", "pipelines/governor", "pipelines/batch"),
+    *("pipelines/use_case.py", "services/predictor", "services/ingestor", "flightdeck/contracts"),
     *("feature_repo/sources.py", "feature_repo/view_build.py"),
 )
 WORDS = frozenset([
@@ -22,6 +23,7 @@ WORDS = frozenset([
 # Words that mean something else there, or name the use case that is the default; each with the file that may.
 ALLOWED = {
     "pipelines/use_case.py": {"flights"},  # DEFAULT_USE_CASE
+    "services/ingestor/settings.py": {"flight"},  # the default fold
     "services/predictor/metrics.py": {"flight", "route"},  # requests in flight; a route of HTTP
     "services/predictor/app.py": {"flight", "route", "routes"},
     "services/predictor/service.py": {"routes"},

@@ -46,3 +46,11 @@ def test_a_trigger_without_zone_evidence_or_source_is_refused():
     for change in ({"at": "2013-07-01T00:00"}, {"evidence": ""}, {"source": ""}, {"kind": "mood"}, {"model": "*"}):
         with pytest.raises(pydantic.ValidationError):
             Trigger.model_validate(whole | change)
+
+
+def test_another_policy_is_no_other_training():
+    from pipelines.training.lineage import spec_sha256
+
+    spec = load_model_spec(specs_folder() / "late.yaml")
+    assert spec_sha256(spec) == spec_sha256(spec.model_copy(update={"retrain": None}))
+    assert spec_sha256(spec) != spec_sha256(spec.model_copy(update={"horizon_min": spec.horizon_min + 1}))
