@@ -14,6 +14,7 @@ HOPELESS = frozenset({"CreateContainerConfigError", "InvalidImageName", "ErrImag
 FORGIVEN_S = 30.0
 PATIENCE_S = 90.0  # an image that cannot be pulled, or a crash, may heal by itself for so long
 LOG_LINES = 15
+NO_LOG = "unable to retrieve container logs"  # kubectl's words, said as if they were the log
 
 
 class NotReady(RuntimeError):
@@ -157,11 +158,22 @@ def _last_words(kubectl: Kubectl, it: Trouble) -> list[str]:
     namespace, pod = it.pod.split("/")
     for previous in (["--previous"], []):
         try:
-            said = kubectl("logs", pod, "-n", namespace, "-c", it.container, f"--tail={LOG_LINES}", *previous)
+            said = kubectl("logs", pod, "-n", namespace, "-c", it.container, f"--tail={LOG_LINES}", *previous).strip()
         except CommandFailed:
             continue
-        if said.strip():
-            return said.strip().splitlines()
+        if said and not said.startswith(NO_LOG):
+            return said.splitlines()
+    return left_behind(kubectl.find("pod", pod, namespace), it.container)
+
+
+def left_behind(pod: Mapping[str, Any] | None, container: str) -> list[str]:
+    """What a container that ended left in the pod's status (`terminationMessagePolicy`): its log may be gone."""
+    status = (pod or {}).get("status", {})
+    for it in [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]:
+        if it.get("name") == container:
+            for ended in (it.get("state", {}), it.get("lastState", {})):
+                if words := ended.get("terminated", {}).get("message", "").strip():
+                    return list(words.splitlines()[-LOG_LINES:])
     return []
 
 

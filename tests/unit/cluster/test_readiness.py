@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from flightdeck.cluster.readiness import Part, newest, part_of, troubles_of
+from flightdeck.cluster.readiness import Part, Trouble, explain, newest, part_of, troubles_of
 
 
 def workload(kind: str, spec: dict[str, Any], status: dict[str, Any], generation: int = 2) -> dict[str, Any]:
@@ -92,3 +92,21 @@ def test_the_broken_pod_of_an_earlier_spec_counts_for_nothing_once_a_newer_one_i
     )
     alone: dict[str, Any] = {"metadata": {"labels": {}}}
     assert newest([old, new, other, alone]) == [new, other, alone]
+
+
+class Gone:
+    """kubectl where a pod's log is gone, as kubectl says it: as if it were the log, with exit code 0."""
+
+    def __call__(self, *_: str) -> str:
+        return "unable to retrieve container logs for containerd://1102"
+
+    def find(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        ended = {"terminated": {"exitCode": 1, "message": "applying\nweather: removed; approve it\n"}}
+        return {"status": {"containerStatuses": [{"name": "pipelines", "state": ended}]}}
+
+
+def test_where_the_log_is_gone_the_last_words_are_those_that_the_container_left():
+    trouble = Trouble("platform/features-apply-1", "pipelines", "Error", "ended with exit code 1 (Error)", 0)
+    assert explain(cast(Any, Gone()), [trouble]).splitlines()[1:] == [
+        "    | applying", "    | weather: removed; approve it",
+    ]  # fmt: skip
