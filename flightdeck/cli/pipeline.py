@@ -49,10 +49,15 @@ RunId = Annotated[str, typer.Argument(help="Id of a run, or how it begins.")]
 
 
 @contextlib.contextmanager
-def _client(address: str | None, context: str | None = None) -> Iterator[DagsterClient]:
-    """Dagster at an address, or through a port-forward; expected failures end the command with their words."""
+def _client(address: str | None, context: str | None = None, *, starts: bool = False) -> Iterator[DagsterClient]:
+    """Dagster at an address, or through a port-forward; expected failures end the command with their words.
+
+    Args:
+        starts: a run is to be started: in a cluster, with the image that is deployed.
+    """
     from flightdeck.cluster.commands import CommandFailed, Kubectl, current_context
     from flightdeck.cluster.dagster_client import DagsterClient, DagsterError
+    from flightdeck.cluster.dagster_deployed import deployed
     from flightdeck.cluster.forward import forward
     from flightdeck.cluster.names import PLATFORM
 
@@ -63,6 +68,10 @@ def _client(address: str | None, context: str | None = None) -> Iterator[Dagster
         chosen = context or current_context()
         if not chosen:
             raise CommandFailed("no kubectl context; `make up` makes a cluster, or give --dagster")
+        if starts:
+            with deployed(Kubectl(chosen)) as client:
+                yield client
+            return
         with forward(Kubectl(chosen), PLATFORM, "dagster-webserver", 3000) as url:
             yield DagsterClient(url)
     except (DagsterError, CommandFailed) as error:
@@ -111,7 +120,7 @@ def run(  # noqa: PLR0917  Typer reads the signature
     """
     from flightdeck.cluster.dagster_client import UNTIL, DagsterError, month_days
 
-    with _client(address, context) as client:
+    with _client(address, context, starts=True) as client:
         given: dict[str, Any] = dict(_setting(item) for item in settings or ())
         from_day, to_day = (value.date() if value else None for value in (first, last))
         job = client.job(name)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from flightdeck.cluster.dagster_events import Step, check_of, reasons_of, told, value_of
-from flightdeck.cluster.dagster_queries import DELETE, EVENTS, JOBS, LAUNCH, LOCATIONS, RUN, RUNS
+from flightdeck.cluster.dagster_queries import DELETE, EVENTS, IMAGES, JOBS, LAUNCH, LOCATIONS, RELOAD, RUN, RUNS
 
 # The code location's own words: pipelines/orchestration/names.py.
 TAKES_TAG, THEN_TAG, AFTER_TAG = "flightdeck/takes", "flightdeck/then", "flightdeck/after"
@@ -227,6 +227,16 @@ class DagsterClient:
             if "message" in (entry["locationOrLoadError"] or {"message": ""})
         ]
         return "; ".join(text.strip() for text in told if text)
+
+    def images(self) -> dict[str, str]:
+        """By code location the image that its runs get, as Dagster last read it; empty where it named none."""
+        entries = self._ask(IMAGES, {})["workspaceOrError"].get("locationEntries", ())
+        told = {entry["name"]: {it["key"]: it["value"] for it in entry["displayMetadata"]} for entry in entries}
+        return {name: metadata.get("image", "") for name, metadata in told.items()}
+
+    def reload(self, location: str) -> None:
+        """Read a code location anew."""
+        self._ask(RELOAD, {"location": location})
 
     def runs(self, *, limit: int = 20, tags: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
         """Runs, newest first: runId, jobName, status, startTime, endTime, tags."""

@@ -15,6 +15,17 @@ query Locations { workspaceOrError { __typename
   ... on PythonError { message } } }
 """
 
+IMAGES = """
+query Images { workspaceOrError { __typename
+  ... on Workspace { locationEntries { name displayMetadata { key value } } }
+  ... on PythonError { message } } }
+"""
+
+RELOAD = """
+mutation Reload($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location) { __typename
+  ... on PythonError { message } } }
+"""
+
 LAUNCH = """
 mutation Launch($job: String!, $repository: String!, $location: String!, $config: RunConfigData,
                 $tags: [ExecutionTag!]) {

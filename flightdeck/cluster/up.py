@@ -14,6 +14,7 @@ import yaml
 from flightdeck.cluster import champion, gateway, images, kind, overlays, record, registry
 from flightdeck.cluster.commands import Kubectl, current_context
 from flightdeck.cluster.dagster_client import DagsterClient, Outcome
+from flightdeck.cluster.dagster_deployed import deployed
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import CHECKOUT, IMAGES, PLATFORM, SERVING
 from flightdeck.cluster.readiness import wait_ready
@@ -149,8 +150,7 @@ class Up:
             stage.figure(f"{run.model} has {len(self.versions)} versions")
             return
         stand_clock(self.kubectl, run.until)
-        with forward(self.kubectl, PLATFORM, "dagster-webserver", 3000) as url:
-            client = DagsterClient(url)
+        with deployed(self.kubectl) as client:
             tell = self.teller(stage)
             outcomes = [backfill(client, run, run.until, tell)]
             outcomes.append(client.run(f"train_{run.model}", {"until": run.until.isoformat()}, tell=tell))

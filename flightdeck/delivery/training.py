@@ -11,6 +11,7 @@ from flightdeck.cluster import champion, images
 from flightdeck.cluster.champion import Version
 from flightdeck.cluster.commands import Kubectl
 from flightdeck.cluster.dagster_client import DagsterClient, RunFailed, train_job
+from flightdeck.cluster.dagster_deployed import deployed
 from flightdeck.cluster.forward import forward
 from flightdeck.cluster.names import PLATFORM
 from flightdeck.cluster.up import backfill, first_run
@@ -53,8 +54,7 @@ def train(
         DagsterError, CommandFailed: Dagster does not answer.
     """
     seconds, before = 0.0, versions(kubectl, model)
-    with forward(kubectl, PLATFORM, "dagster-webserver", 3000) as url:
-        client = DagsterClient(url)
+    with deployed(kubectl) as client:
         if not run_id:
             now = users.clock(kubectl)
             if rebuild:
