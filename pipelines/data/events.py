@@ -1,16 +1,14 @@
 """Adapter: what the ingestor accepted and made, from its Redis streams into the lake, each record exactly once.
 
-As predictions.py: a batch is claimed through a consumer group, appended in one Delta commit, and only then acknowledged
-and trimmed. A process killed in between finds its records, by their key, already in the lake.
+How: draining.py. Here is what a record becomes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -23,13 +21,10 @@ from flightdeck.contracts.events import (
     FeatureSnapshot,
     time_of,
 )
-from pipelines.data.lake import Lake, Snapshot
+from pipelines.data.draining import Drained, Entries, append_unseen, drain_stream, set_aside, settle
+from pipelines.data.lake import Lake
 
-GROUP = "flightdeck-lake"
-DEAD_LETTERS_KEPT = 10_000
 BATCH = 100  # stream entries per commit; an entry holds one batch of the ingestor
-
-Entries: TypeAlias = Sequence[tuple[bytes | None, Mapping[bytes, bytes] | None]]
 UTC = pl.Datetime("us", "UTC")
 
 
@@ -102,16 +97,6 @@ SNAPSHOTS = Moved(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Drained:
-    """What one drain did: stream entries taken, records appended, records the lake had already, unreadable entries."""
-
-    entries: int = 0
-    written: int = 0
-    repeated: int = 0
-    unreadable: int = 0
-
-
 def drain(
     redis: Any, lake: Lake, moved: Moved, *, consumer: str, batch: int = BATCH, claim_idle_ms: int = 60_000
 ) -> Drained:
@@ -128,37 +113,10 @@ def drain(
         redis.RedisError: the server is away; nothing is lost, run it again.
         LakeError: the lake took nothing; nothing is lost either.
     """
-    total = Drained()
-    for entries in _taken(redis, moved.stream, consumer, batch, claim_idle_ms):
-        done = _commit(redis, lake, moved, entries)
-        total = Drained(*(a + b for a, b in zip(dataclasses.astuple(total), dataclasses.astuple(done), strict=True)))
-    return total
-
-
-def _taken(redis: Any, stream: str, consumer: str, batch: int, claim_idle_ms: int) -> Iterator[Entries]:
-    """What an earlier run of this consumer did not finish, what others left, then what is new."""
-    from redis.exceptions import ResponseError
-
-    try:
-        redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-    except ResponseError as error:
-        if "BUSYGROUP" not in str(error):
-            raise
-    takes: tuple[Callable[[], Entries], ...] = (
-        lambda: _entries(redis.xreadgroup(GROUP, consumer, {stream: "0"}, count=batch)),
-        lambda: redis.xautoclaim(stream, GROUP, consumer, claim_idle_ms, "0-0", count=batch)[1],
-        lambda: _entries(redis.xreadgroup(GROUP, consumer, {stream: ">"}, count=batch)),
-    )
-    for take in takes:
-        while entries := [entry for entry in take() if entry[0] is not None]:
-            yield entries
-
-
-def _entries(answer: Any) -> Entries:
-    """Entries of the one stream we read, from either protocol: a list of pairs (RESP2) or a mapping (RESP3)."""
-    if isinstance(answer, Mapping):
-        answer = [(None, entries) for parts in answer.values() for entries in parts]
-    return [entry for _, entries in answer or [] for entry in entries]
+    return drain_stream(
+        redis, moved.stream, lambda entries: _commit(redis, lake, moved, entries), consumer=consumer, batch=batch,
+        claim_idle_ms=claim_idle_ms,
+    )  # fmt: skip
 
 
 def _commit(redis: Any, lake: Lake, moved: Moved, entries: Entries) -> Drained:
@@ -168,38 +126,12 @@ def _commit(redis: Any, lake: Lake, moved: Moved, entries: Entries) -> Drained:
     for key, fields in entries:
         if not fields:
             continue
-        assert key is not None
         try:
             rows += [moved.row(record, key.decode()) for record in decode(fields[RECORDS_FIELD.encode()])]
         except (KeyError, msgspec.DecodeError, OverflowError) as error:
-            unreadable += 1  # kept aside, and counted: one bad entry must not stop all others
-            aside = {b"id": key, b"error": str(error).encode(), **fields}
-            redis.xadd(f"{moved.stream}:unreadable", aside, maxlen=DEAD_LETTERS_KEPT, approximate=True)
+            unreadable += 1
+            set_aside(redis, f"{moved.stream}:unreadable", key, fields, error)
     frame = pl.DataFrame(rows, schema=dict(moved.schema), orient="row")
-    written = 0
-
-    def build(snapshot: Snapshot) -> pl.DataFrame:
-        nonlocal written
-        found = unseen(frame, snapshot, moved.key)
-        written = found.height
-        return found
-
-    if frame.height:
-        # The days name the transaction: two drains that write one day at once cannot both miss the other's rows.
-        days = frame["day"].unique().sort()
-        lake.append_once(moved.table, [f"{moved.table}/{day}" for day in days], build, partition_by=["day"])
-    keys = [key for key, _ in entries]
-    with redis.pipeline(transaction=True) as both:  # acknowledged but not trimmed would stay on the stream for ever
-        both.xack(moved.stream, GROUP, *keys)
-        both.xdel(moved.stream, *keys)
-        both.execute()
+    written = append_unseen(lake, moved.table, frame, moved.key)
+    settle(redis, moved.stream, entries)
     return Drained(len(entries), written, frame.height - written, unreadable)
-
-
-def unseen(frame: pl.DataFrame, snapshot: Snapshot, key: Sequence[str]) -> pl.DataFrame:
-    """Rows whose key is not in the lake on their day, each once."""
-    once = frame.unique(subset=list(key), keep="first", maintain_order=True)
-    days: list[dt.date] = sorted(set(once["day"].unique()) & set(snapshot.rows_per_day()))
-    if not days:
-        return once
-    return once.join(snapshot.read(list(key), [("day", "in", days)]), on=list(key), how="anti")

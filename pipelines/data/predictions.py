@@ -1,32 +1,25 @@
 """Adapter: the prediction log, from the Redis stream into the lake table `predictions`, each record exactly once.
 
-A batch is claimed through a consumer group, appended in one Delta commit, and only then acknowledged and trimmed. A
-process killed between commit and acknowledgement leaves the batch pending: the next run claims it again and finds its
-records, by (request_id, row, release), already in the lake. The release belongs to the key: in a rollout's shadow two
-releases answer one request.
+How: draining.py. The release belongs to a record's key: in a rollout's shadow two releases answer one request.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import polars as pl
 
 from flightdeck.contracts.prediction import PREDICTION_STREAM, PredictionRecord
-from pipelines.data.lake import Lake, Snapshot
+from pipelines.data.draining import Drained, Entries, append_unseen, drain_stream, set_aside, settle
+from pipelines.data.lake import Lake
 
 TABLE = "predictions"
-GROUP = "flightdeck-lake"
 FIELD = b"r"
 DEAD_LETTERS = f"{PREDICTION_STREAM}:unreadable"  # entries that are no records, kept as they came
-DEAD_LETTERS_KEPT = 10_000
 BATCH = 2_000  # stream entries per commit
-
-Entries: TypeAlias = Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]  # None: trimmed while it was pending
 
 KEY = ["request_id", "row", "release"]
 
@@ -55,16 +48,6 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Drained:
-    """What one drain did: stream entries taken, records appended, records the lake had already, unreadable entries."""
-
-    entries: int = 0
-    written: int = 0
-    repeated: int = 0
-    unreadable: int = 0
-
-
 def drain(
     redis: Any,
     lake: Lake,
@@ -86,40 +69,10 @@ def drain(
     Raises:
         redis.RedisError: the server is away; nothing is lost, run it again.
     """
-    _ensure_group(redis)
-    takes: tuple[Callable[[], Entries], ...] = (
-        # What an earlier run of this consumer took and did not acknowledge, what others left, then what is new.
-        lambda: _entries(redis.xreadgroup(GROUP, consumer, {PREDICTION_STREAM: "0"}, count=batch)),
-        lambda: redis.xautoclaim(PREDICTION_STREAM, GROUP, consumer, claim_idle_ms, "0-0", count=batch)[1],
-        lambda: _entries(redis.xreadgroup(GROUP, consumer, {PREDICTION_STREAM: ">"}, count=batch)),
-    )
-    total = Drained()
-    for take in takes:
-        while entries := take():
-            done = _commit(redis, lake, entries, now())
-            total = Drained(
-                *(a + b for a, b in zip(dataclasses.astuple(total), dataclasses.astuple(done), strict=True))
-            )
-    return total
-
-
-def _ensure_group(redis: Any) -> None:
-    from redis.exceptions import ResponseError
-
-    try:
-        redis.xgroup_create(PREDICTION_STREAM, GROUP, id="0", mkstream=True)
-    except ResponseError as error:
-        if "BUSYGROUP" not in str(error):
-            raise
-
-
-def _entries(answer: Any) -> Entries:
-    """Entries of the one stream we read, from either protocol: a list of pairs (RESP2) or a mapping (RESP3)."""
-    if isinstance(answer, Mapping):
-        batches = [entries for parts in answer.values() for entries in parts]
-    else:
-        batches = [entries for _, entries in answer or []]
-    return [entry for entries in batches for entry in entries]
+    return drain_stream(
+        redis, PREDICTION_STREAM, lambda entries: _commit(redis, lake, entries, now()), consumer=consumer, batch=batch,
+        claim_idle_ms=claim_idle_ms,
+    )  # fmt: skip
 
 
 def _commit(redis: Any, lake: Lake, entries: Entries, now_utc: dt.datetime) -> Drained:
@@ -131,40 +84,13 @@ def _commit(redis: Any, lake: Lake, entries: Entries, now_utc: dt.datetime) -> D
         try:
             decoded = _DECODER.decode(fields[FIELD])
         except (KeyError, msgspec.DecodeError, msgspec.ValidationError) as error:
-            # One bad entry must not stop the log for ever: it is kept aside, and counted.
             unreadable += 1
-            aside = {b"id": key, b"error": str(error).encode(), **fields}
-            redis.xadd(DEAD_LETTERS, aside, maxlen=DEAD_LETTERS_KEPT, approximate=True)
+            set_aside(redis, DEAD_LETTERS, key, fields, error)
             continue
         records += [(key.decode(), record) for record in decoded]
-    frame = to_frame(records, now_utc)
-    written: list[int] = [0]
-
-    def build(snapshot: Snapshot) -> pl.DataFrame:
-        rows = unseen(frame, snapshot)
-        written[0] = rows.height
-        return rows
-
-    if frame.height:
-        # The days name the transaction: two drains that write one day at once cannot both miss the other's rows.
-        days = frame["day"].unique().sort()
-        lake.append_once(TABLE, [f"predictions/{day}" for day in days], build, partition_by=["day"])
-    keys = [key for key, _ in entries]
-    with redis.pipeline(transaction=True) as both:  # acknowledged but not trimmed would stay on the stream for ever
-        both.xack(PREDICTION_STREAM, GROUP, *keys)
-        both.xdel(PREDICTION_STREAM, *keys)
-        both.execute()
-    return Drained(len(entries), written[0], len(records) - written[0], unreadable)
-
-
-def unseen(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
-    """Rows whose `KEY` is not in the lake on their day, each once."""
-    once = frame.unique(subset=KEY, keep="first", maintain_order=True)
-    days = sorted(set(once["day"].unique()) & set(snapshot.rows_per_day()))
-    if not days:
-        return once
-    known = snapshot.read(KEY, [("day", "in", days)])
-    return once.join(known, on=KEY, how="anti")
+    written = append_unseen(lake, TABLE, to_frame(records, now_utc), KEY)
+    settle(redis, PREDICTION_STREAM, entries)
+    return Drained(len(entries), written, len(records) - written, unreadable)
 
 
 def to_frame(records: Sequence[tuple[str, PredictionRecord]], now_utc: dt.datetime) -> pl.DataFrame:

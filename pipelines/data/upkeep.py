@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.prediction import PREDICTION_STREAM
+from pipelines.data.draining import GROUP
 from pipelines.data.lake import Lake
-from pipelines.data.predictions import GROUP
 
 if TYPE_CHECKING:
     from pipelines.registry.mlflow_adapter import MlflowRegistry

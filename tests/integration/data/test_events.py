@@ -4,7 +4,8 @@ import pytest
 import redis
 
 from flightdeck.contracts.events import ACCEPTED_STREAM, SNAPSHOT_STREAM, AcceptedEvent, Effect, FeatureSnapshot
-from pipelines.data.events import EVENTS, GROUP, SNAPSHOTS, drain
+from pipelines.data.draining import GROUP
+from pipelines.data.events import EVENTS, SNAPSHOTS, drain
 from pipelines.data.lake import Lake
 
 DAY_US = 86_400_000_000

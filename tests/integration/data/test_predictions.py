@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from flightdeck.contracts.prediction import PREDICTION_STREAM, PredictionRecord
-from pipelines.data import predictions
+from pipelines.data import draining, predictions
 from pipelines.data.lake import Lake
 from pipelines.data.predictions import drain
 
@@ -41,7 +41,7 @@ def test_records_reach_the_lake_and_the_stream_is_trimmed(streams, lake):
     done = run(streams, lake)
     assert (done.entries, done.written, done.repeated, done.unreadable) == (2, 3, 0, 0)
     assert streams.xlen(PREDICTION_STREAM) == 0
-    assert streams.xpending(PREDICTION_STREAM, predictions.GROUP)["pending"] == 0
+    assert streams.xpending(PREDICTION_STREAM, draining.GROUP)["pending"] == 0
     row = pl.from_arrow(lake.read("predictions")).sort("request_id", "row").row(1, named=True)
     assert (row["request_id"], row["row"], row["day"], row["asked_at_utc"]) == ("a", 1, NOW.date(), NOW)
     assert (row["features"], row["degraded"], row["score"]) == ([1.5, None], ["weather: stale"], 0.25)
@@ -101,8 +101,8 @@ def test_a_drain_whose_commit_fails_keeps_the_entries(streams, lake, monkeypatch
 
 def test_a_batch_that_another_consumer_left_is_taken_over(streams, lake):
     publish(streams, record("a"))
-    streams.xgroup_create(PREDICTION_STREAM, predictions.GROUP, id="0")
-    streams.xreadgroup(predictions.GROUP, "dead", {PREDICTION_STREAM: ">"})
+    streams.xgroup_create(PREDICTION_STREAM, draining.GROUP, id="0")
+    streams.xreadgroup(draining.GROUP, "dead", {PREDICTION_STREAM: ">"})
     assert run(streams, lake, claim_idle_ms=60_000).entries == 0
     assert run(streams, lake, claim_idle_ms=0).written == 1
 
