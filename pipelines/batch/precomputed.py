@@ -13,7 +13,6 @@ import itertools
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from sqlalchemy import (
     Column,
@@ -23,7 +22,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    create_engine,
     delete,
     func,
     insert,
@@ -34,11 +32,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.release import ModelRef
-from pipelines.locks import CONNECT_S, one_at_a_time
 from pipelines.stores import shown
+from pipelines.tables import open_tables
 
 PRECOMPUTED_ENV = "FLIGHTDECK_PRECOMPUTED"
-WAIT_S = 30  # for SQLite's lock
 ASKED = 500  # ids in one statement: SQLite takes 999 variables at least
 
 TABLES = MetaData()
@@ -121,15 +118,8 @@ class Precomputed:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        postgres = url.startswith("postgres")
-        options = {"connect_timeout": CONNECT_S} if postgres else {"timeout": WAIT_S}
-        file = Path(url.removeprefix("sqlite:///")).with_suffix(".lock")
         with self._clear():
-            if not postgres:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_engine(url, connect_args=options, pool_pre_ping=postgres)
-            with one_at_a_time(url, "precomputed", file, wait=True):  # two that make the tables at once collide
-                TABLES.create_all(self._engine)
+            self._engine = open_tables(url, TABLES, "precomputed")
 
     def begin(self, ref: ModelRef, day: dt.date, as_of: dt.datetime) -> Run:
         """A new run; its answers are nobody's until it is finished."""

@@ -11,7 +11,6 @@ import contextlib
 import datetime as dt
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from sqlalchemy import (
     Column,
@@ -25,7 +24,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
     func,
     insert,
     select,
@@ -37,11 +35,10 @@ from flightdeck.contracts.layout import StateLayout
 from flightdeck.contracts.retrain import EVERY_MODEL, Decision, Entry, Received, Trigger, TriggerKind
 from pipelines.governor.decide import worth_keeping
 from pipelines.governor.state import SETTLED_QUIETLY, State, fold
-from pipelines.locks import CONNECT_S, one_at_a_time
 from pipelines.stores import shown
+from pipelines.tables import open_tables
 
 JOURNAL_ENV = "FLIGHTDECK_GOVERNOR"
-WAIT_S = 30  # for SQLite's lock; a turn takes milliseconds
 CLAIMS = 500  # ids in one statement: SQLite takes 999 variables at least
 
 TABLES = MetaData()
@@ -128,18 +125,8 @@ class Journal:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        postgres = url.startswith("postgres")
-        options = {"connect_timeout": CONNECT_S} if postgres else {"timeout": WAIT_S}
-        file = Path(url.removeprefix("sqlite:///")).with_suffix(".lock")
         with self._clear():
-            if not postgres:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_engine(url, connect_args=options, pool_pre_ping=postgres)
-            with one_at_a_time(url, "governor", file, wait=True):  # two that make the tables at once collide
-                TABLES.create_all(self._engine)
-                with self._engine.begin() as connection:
-                    if connection.execute(select(TURN.c.id)).first() is None:
-                        connection.execute(insert(TURN).values(id=1, turns=0))
+            self._engine = open_tables(url, TABLES, "governor", first=_one_turn)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Turn]:
@@ -216,6 +203,11 @@ class Journal:
             raise JournalUnavailable(
                 f"the governor's journal {shown(self.url)}: {str(error).splitlines()[0]}; {JOURNAL_ENV} names it"
             ) from error
+
+
+def _one_turn(connection: Connection) -> None:
+    if connection.execute(select(TURN.c.id)).first() is None:
+        connection.execute(insert(TURN).values(id=1, turns=0))
 
 
 def _state(connection: Connection, model: str) -> State:
